@@ -1,0 +1,8 @@
+"""The kernel head: feature arrays in, labels and probabilities out. It never sees an image."""
+
+from toptune.kernel.estimators import KernelClassifier
+from toptune.kernel.kernels import KERNELS
+from toptune.kernel.normalization import FeatureNormalizer
+from toptune.kernel.selection import Candidate
+
+__all__ = ["KERNELS", "Candidate", "FeatureNormalizer", "KernelClassifier"]

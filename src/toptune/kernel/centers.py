@@ -1,0 +1,45 @@
+"""Inducing points: which rows of the training set the Nystrom approximation is built on.
+
+Letters: n samples, m centers. Every function returns sorted row indices without repetition.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def uniform_centers(
+    n: int,
+    m: int,
+    *,
+    random_state: np.random.RandomState,
+) -> NDArray[np.intp]:  # (m,)
+    """Draw m of n rows, all equally likely; all rows where m >= n."""
+    if m >= n:
+        return np.arange(n)
+    return np.sort(random_state.choice(n, size=m, replace=False))
+
+
+def balanced_centers(
+    y: NDArray[np.intp],  # (n,) class codes
+    m: int,
+    *,
+    random_state: np.random.RandomState,
+) -> NDArray[np.intp]:  # (m,)
+    """Draw m rows with as equal a share for every class as its size allows.
+
+    A class smaller than its share gives all its rows, and the rest is shared among the others, so
+    that a rare class is not represented by a handful of centers.
+    """
+    n = len(y)
+    if m >= n:
+        return np.arange(n)
+    shuffled = random_state.permutation(n)
+    by_class = shuffled[np.argsort(y[shuffled], kind="stable")]
+    counts = np.unique(y, return_counts=True)[1]
+    rank = np.concatenate([np.arange(count) for count in counts])  # place of a row in its class
+    # Taking rows by rank goes round the classes, one row each, until m are taken. Rows of the last
+    # round are tied; the shuffle decides between them, so no class name is favoured.
+    tie = random_state.permutation(n)
+    return np.sort(by_class[np.lexsort((tie, rank))[:m]])

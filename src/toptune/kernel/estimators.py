@@ -1,0 +1,359 @@
+"""KernelClassifier: kernel ridge regression on +1/-1 coded classes, as a scikit-learn estimator.
+
+Policy lives here (dtype, number of centers, what is chosen on which samples); the arithmetic is in
+`solvers`, `selection` and `calibration`. Letters: n samples, m centers, d features, c outputs (one
+per class, two classes included: their columns are mirror images and cost nothing extra).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from numbers import Integral
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import softmax
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import check_random_state, compute_sample_weight
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from torch import Tensor
+
+from toptune.kernel.calibration import fit_temperature
+from toptune.kernel.centers import balanced_centers
+from toptune.kernel.kernels import check_kernel, kernel_matrix
+from toptune.kernel.operators import KernelOperator
+from toptune.kernel.selection import (
+    PENALTIES,
+    SELECTION_SAMPLES,
+    Candidate,
+    as_float,
+    best_penalty,
+    select,
+    selection_subset,
+)
+from toptune.kernel.solvers import (
+    NystromSystem,
+    PenaltyPath,
+    exact_coefficients,
+    exact_path,
+    nystrom_system,
+)
+
+#: Up to this many samples every sample is a center: the solution is exact kernel ridge regression.
+EXACT_SAMPLES = 3000
+#: Above it the number of centers grows with sqrt(n), the rate at which Nystrom ridge regression
+#: keeps the accuracy of the exact solution (Rudi, Camoriano and Rosasco 2015, arXiv 1507.04717).
+CENTERS_PER_SQRT_N = 16
+
+
+def automatic_n_centers(n: int) -> int:
+    """Return the number of centers that "auto" stands for with n samples.
+
+    Examples
+    --------
+    >>> [automatic_n_centers(n) for n in (100, 3000, 20_000, 100_000)]
+    [100, 3000, 3000, 5059]
+    """
+    return n if n <= EXACT_SAMPLES else max(EXACT_SAMPLES, int(CENTERS_PER_SQRT_N * n**0.5))
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """Samples, coded targets and weights on their way to the solver."""
+
+    X: Tensor  # (n, d), centred
+    codes: Tensor  # (n,)
+    Y: Tensor  # (n, c), +1 in the column of the class, -1 elsewhere
+    w: Tensor  # (n,), all > 0
+
+    @classmethod
+    def coded(cls, X: NDArray[Any], codes: NDArray[np.intp], w: NDArray[Any], c: int) -> _Problem:
+        rows, y = torch.from_numpy(X), torch.from_numpy(codes)
+        Y = 2.0 * torch.nn.functional.one_hot(y, c).to(rows.dtype) - 1.0
+        return cls(rows, y, Y, torch.as_tensor(w, dtype=rows.dtype))
+
+    def take(self, rows: NDArray[np.intp]) -> _Problem:
+        return _Problem(self.X[rows], self.codes[rows], self.Y[rows], self.w[rows])
+
+    def loss(
+        self,
+        scores: Tensor,  # (n, c)
+    ) -> float:
+        """Log-loss of scores at their best temperature: what the selection minimises."""
+        return fit_temperature(scores, self.codes, self.w)[1]
+
+
+class KernelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """Kernel ridge classification whose hyperparameters are chosen by exact leave-one-out.
+
+    Classes are coded +1 and -1, one column each, and one factorisation serves all columns. With as
+    many centers as samples this is exact kernel ridge regression; with fewer it is its Nystrom
+    approximation, FALKON's problem (arXiv 1705.10958), solved directly. Probabilities are a softmax
+    of the scores over a temperature fitted on leave-one-out scores.
+
+    Parameters
+    ----------
+    kernel : {"gaussian", "laplacian", "matern32", "matern52", "linear"}, default="gaussian"
+        Kernel function; see `toptune.kernel.kernels`.
+    bandwidth : float or "auto", default="auto"
+        Length scale of the kernel, in the units of the features. "auto" tries multiples of the
+        median distance, on at most 1000 samples. Not used by the linear kernel.
+    penalty : float or "auto", default="auto"
+        Ridge penalty lambda per sample: the solution minimises the mean squared error plus
+        lambda ||f||^2. "auto" tries 1e-7 to 1 on all samples.
+    n_centers : int or "auto", default="auto"
+        Number of inducing points. "auto" takes all samples up to 3000, then 16 sqrt(n), at least
+        3000. More than n means n.
+    class_weight : dict, "balanced" or None, default=None
+        Weights of the classes, as in scikit-learn; multiplied into `sample_weight`.
+    random_state : int, RandomState or None, default=None
+        Draws the centers and the subset for the bandwidth. Without effect up to 1000 samples.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (c,)
+        Labels, sorted.
+    n_features_in_ : int
+        Number of features d.
+    centers_ : ndarray of shape (m, d)
+        Inducing points.
+    dual_coef_ : ndarray of shape (m, c)
+        Coefficients on the centers, float64.
+    bandwidth_, penalty_ : float
+        The values used.
+    n_centers_ : int
+        Number of centers m.
+    temperature_ : float
+        Divisor of the scores before the softmax.
+    loo_decision_function_ : ndarray of shape (n, c)
+        Scores of every training sample by the model fitted without it, with the centers, the
+        bandwidth and the penalty held fixed.
+    loo_accuracy_, loo_log_loss_ : float
+        Weighted accuracy, and log-loss in nats, of these scores. Both saw the choice of
+        hyperparameters, so they are slightly optimistic.
+    candidates_ : list of Candidate
+        Every (bandwidth, penalty, loss) that was tried.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from toptune.kernel import KernelClassifier
+    >>> X, y = load_digits(return_X_y=True)
+    >>> model = KernelClassifier().fit(X[::2], y[::2])
+    >>> model.score(X[1::2], y[1::2]) > 0.98
+    True
+    """
+
+    def __init__(
+        self,
+        *,
+        kernel: Literal["gaussian", "laplacian", "matern32", "matern52", "linear"] = "gaussian",
+        bandwidth: float | Literal["auto"] = "auto",
+        penalty: float | Literal["auto"] = "auto",
+        n_centers: int | Literal["auto"] = "auto",
+        class_weight: dict[Any, float] | Literal["balanced"] | None = None,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.kernel = kernel
+        self.bandwidth = bandwidth
+        self.penalty = penalty
+        self.n_centers = n_centers
+        self.class_weight = class_weight
+        self.random_state = random_state
+
+    def fit(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> KernelClassifier:
+        """Choose the hyperparameters, solve, and fit the temperature.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            Features, finite; float32 stays float32 in the n x m products.
+        y : array-like of shape (n,)
+            Labels, at least two different ones.
+        sample_weight : array-like of shape (n,), optional
+            Weights >= 0. A sample of weight zero is as good as absent.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            For invalid parameters, non-finite features, or fewer than two classes.
+        """
+        check_kernel(self.kernel)
+        bandwidth = as_float(self.bandwidth, "bandwidth")
+        penalty = as_float(self.penalty, "penalty")
+        rows: NDArray[Any]
+        labels: NDArray[Any]
+        rows, labels = validate_data(self, X, y, dtype=[np.float64, np.float32])
+        check_classification_targets(labels)
+        weight = _check_sample_weight(sample_weight, rows, ensure_non_negative=True)
+        weight = weight * compute_sample_weight(self.class_weight, labels)
+        kept = weight > 0
+        self.classes_, codes = np.unique(labels[kept], return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError(
+                "classification needs at least two classes, got one class"
+                + (f": {self.classes_[0]!r}" if len(self.classes_) else " or none with weight > 0")
+            )
+        # Distances do not change when the origin moves, and rounding errors are least when it is
+        # the mean. The linear kernel has no such freedom.
+        linear = self.kernel == "linear"
+        self._offset = rows[0] * 0 if linear else rows[kept].mean(axis=0)
+        problem = _Problem.coded(rows[kept] - self._offset, codes, weight[kept], len(self.classes_))
+        scores = self._solve(problem, bandwidth, penalty)
+        self.temperature_, self.loo_log_loss_ = fit_temperature(scores, problem.codes, problem.w)
+        hits = (scores.argmax(1) == problem.codes).to(problem.w.dtype)
+        self.loo_accuracy_ = float((problem.w @ hits) / problem.w.sum())
+        if kept.all():
+            self.loo_decision_function_ = scores.numpy()
+        else:  # samples of weight zero were never in: any prediction leaves them out
+            self.loo_decision_function_ = self._scores(rows)
+            self.loo_decision_function_[kept] = scores.numpy()
+        return self
+
+    def _solve(
+        self, problem: _Problem, bandwidth: float | None, penalty: float | None
+    ) -> Tensor:  # (n, c), leave-one-out scores
+        """Set the hyperparameters, the centers and their coefficients."""
+        random_state = check_random_state(self.random_state)
+        n = len(problem.codes)
+        m = self._resolve_n_centers(n)
+        penalties = PENALTIES if penalty is None else (penalty,)
+        path: PenaltyPath | None = None
+        self.candidates_: list[Candidate] = []
+        if self.kernel == "linear":
+            self.bandwidth_ = 1.0
+        elif bandwidth is not None:
+            self.bandwidth_ = bandwidth
+        else:
+            subset = selection_subset(
+                problem.codes.numpy(), SELECTION_SAMPLES, random_state=random_state
+            )
+            part = problem if len(subset) == n else problem.take(subset)
+            best, path, self.candidates_ = select(
+                part.X, part.Y, part.w, kernel=self.kernel, penalties=penalties, loss=part.loss
+            )
+            self.bandwidth_ = best.bandwidth
+            if len(subset) < n or m < n:
+                path = None  # it belongs to other samples or other centers
+        centers = balanced_centers(problem.codes.numpy(), m, random_state=random_state)
+        Z = problem.X if m == n else problem.X[torch.from_numpy(centers)]
+        system: NystromSystem | None = None
+        if m < n:
+            operator = KernelOperator(problem.X, Z, self.kernel, self.bandwidth_)
+            system = nystrom_system(operator, problem.Y, problem.w)
+            path = system.path()
+        elif path is None:
+            K = kernel_matrix(problem.X, problem.X, self.kernel, self.bandwidth_)
+            path = exact_path(K, problem.Y, problem.w)
+        best, tried = best_penalty(path, penalties, problem.loss, bandwidth=self.bandwidth_)
+        self.candidates_ += [c for c in tried if c not in self.candidates_]
+        self.penalty_ = best.penalty
+        if system is None:
+            # The last solve is in float64 whatever the features are: it costs one Cholesky factor.
+            X64 = problem.X.double()
+            K = kernel_matrix(X64, X64, self.kernel, self.bandwidth_)
+            coef = exact_coefficients(K, problem.Y.double(), problem.w.double(), self.penalty_)
+        else:
+            coef = system.coefficients(self.penalty_)
+        self.centers_ = Z.numpy() + self._offset
+        self.n_centers_ = len(centers)
+        self.dual_coef_ = coef.numpy()
+        return path.leave_one_out(self.penalty_)
+
+    def _resolve_n_centers(self, n: int) -> int:
+        """Return the number of centers for n samples."""
+        if isinstance(self.n_centers, str):
+            if self.n_centers == "auto":
+                return automatic_n_centers(n)
+        elif isinstance(self.n_centers, Integral) and self.n_centers > 0:
+            return min(int(self.n_centers), n)
+        raise ValueError(f'n_centers must be "auto" or an integer > 0, got {self.n_centers!r}')
+
+    def _scores(
+        self,
+        X: NDArray[Any],  # (n, d)
+    ) -> NDArray[np.float64]:  # (n, c)
+        """Scores of all classes, one column each."""
+        dtype = np.result_type(X, self.centers_)
+        operator = KernelOperator(
+            torch.from_numpy((X - self._offset).astype(dtype, copy=False)),
+            torch.from_numpy((self.centers_ - self._offset).astype(dtype, copy=False)),
+            self.kernel,
+            self.bandwidth_,
+        )
+        out: NDArray[np.float64] = operator.matmul(torch.from_numpy(self.dual_coef_)).numpy()
+        return out
+
+    def _checked_scores(self, X: ArrayLike) -> NDArray[np.float64]:
+        check_is_fitted(self)
+        rows = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        return self._scores(rows)
+
+    def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Scores of the classes; about +1 for the right one and -1 for the others.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            Features, finite.
+
+        Returns
+        -------
+        ndarray of shape (n, c), or (n,) for two classes: the score of `classes_[1]`.
+        """
+        scores = self._checked_scores(X)
+        return scores[:, 1] if len(self.classes_) == 2 else scores
+
+    def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Calibrated probabilities of the classes, in the order of `classes_`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            Features, finite.
+
+        Returns
+        -------
+        ndarray of shape (n, c), rows summing to one.
+        """
+        return self.probabilities(self._checked_scores(X))
+
+    def probabilities(self, scores: ArrayLike) -> NDArray[np.float64]:
+        """Turn scores of all classes, such as `loo_decision_function_`, into probabilities.
+
+        Parameters
+        ----------
+        scores : array-like of shape (n, c)
+            One column a class, also for two classes.
+
+        Returns
+        -------
+        ndarray of shape (n, c), rows summing to one.
+        """
+        out: NDArray[np.float64] = softmax(np.asarray(scores) / self.temperature_, axis=1)
+        return out
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """Label of the highest score.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            Features, finite.
+
+        Returns
+        -------
+        ndarray of shape (n,)
+        """
+        scores = self._checked_scores(X)  # also what tells that the model is fitted
+        labels: NDArray[Any] = self.classes_[scores.argmax(axis=1)]
+        return labels
