@@ -8,6 +8,23 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+#: Up to this many samples every sample is a center: the solution is exact kernel ridge regression.
+EXACT_SAMPLES = 3000
+#: Above it the number of centers grows with sqrt(n), the rate at which Nystrom ridge regression
+#: keeps the accuracy of the exact solution (Rudi, Camoriano and Rosasco 2015, arXiv 1507.04717).
+CENTERS_PER_SQRT_N = 16
+
+
+def automatic_n_centers(n: int) -> int:
+    """Return the number of centers that "auto" stands for with n samples.
+
+    Examples
+    --------
+    >>> [automatic_n_centers(n) for n in (100, 3000, 20_000, 100_000)]
+    [100, 3000, 3000, 5059]
+    """
+    return n if n <= EXACT_SAMPLES else max(EXACT_SAMPLES, int(CENTERS_PER_SQRT_N * n**0.5))
+
 
 def uniform_centers(
     n: int,

@@ -7,6 +7,8 @@ per class, two classes included: their columns are mirror images and cost nothin
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any, Literal
@@ -22,7 +24,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from torch import Tensor
 
 from toptune.kernel.calibration import fit_temperature
-from toptune.kernel.centers import balanced_centers
+from toptune.kernel.centers import automatic_n_centers, balanced_centers
 from toptune.kernel.kernels import check_kernel, kernel_matrix
 from toptune.kernel.operators import KernelOperator
 from toptune.kernel.selection import (
@@ -41,23 +43,6 @@ from toptune.kernel.solvers import (
     exact_path,
     nystrom_system,
 )
-
-#: Up to this many samples every sample is a center: the solution is exact kernel ridge regression.
-EXACT_SAMPLES = 3000
-#: Above it the number of centers grows with sqrt(n), the rate at which Nystrom ridge regression
-#: keeps the accuracy of the exact solution (Rudi, Camoriano and Rosasco 2015, arXiv 1507.04717).
-CENTERS_PER_SQRT_N = 16
-
-
-def automatic_n_centers(n: int) -> int:
-    """Return the number of centers that "auto" stands for with n samples.
-
-    Examples
-    --------
-    >>> [automatic_n_centers(n) for n in (100, 3000, 20_000, 100_000)]
-    [100, 3000, 3000, 5059]
-    """
-    return n if n <= EXACT_SAMPLES else max(EXACT_SAMPLES, int(CENTERS_PER_SQRT_N * n**0.5))
 
 
 @dataclass(frozen=True)
@@ -136,6 +121,8 @@ class KernelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         hyperparameters, so they are slightly optimistic.
     candidates_ : list of Candidate
         Every (bandwidth, penalty, loss) that was tried.
+    selection_seconds_ : float
+        Part of the time of `fit` that went into choosing bandwidth and penalty.
 
     Examples
     --------
@@ -223,6 +210,7 @@ class KernelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self, problem: _Problem, bandwidth: float | None, penalty: float | None
     ) -> Tensor:  # (n, c), leave-one-out scores
         """Set the hyperparameters, the centers and their coefficients."""
+        start = time.perf_counter()
         random_state = check_random_state(self.random_state)
         n = len(problem.codes)
         m = self._resolve_n_centers(n)
@@ -257,6 +245,7 @@ class KernelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         best, tried = best_penalty(path, penalties, problem.loss, bandwidth=self.bandwidth_)
         self.candidates_ += [c for c in tried if c not in self.candidates_]
         self.penalty_ = best.penalty
+        self.selection_seconds_ = time.perf_counter() - start
         if system is None:
             # The last solve is in float64 whatever the features are: it costs one Cholesky factor.
             X64 = problem.X.double()
@@ -292,6 +281,72 @@ class KernelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         )
         out: NDArray[np.float64] = operator.matmul(torch.from_numpy(self.dual_coef_)).numpy()
         return out
+
+    def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, float | str]]:
+        """Return what prediction needs, as arrays and numbers, for a file without pickle.
+
+        Returns
+        -------
+        arrays : dict
+            centers (m, d), dual_coef (m, c), offset (d,) and loo_scores (n, c).
+        numbers : dict
+            kernel, bandwidth, penalty, temperature, loo_accuracy and loo_log_loss.
+        """
+        check_is_fitted(self)
+        arrays = {
+            "centers": self.centers_,
+            "dual_coef": self.dual_coef_,
+            "offset": self._offset,
+            "loo_scores": self.loo_decision_function_,
+        }
+        numbers: dict[str, float | str] = {
+            "kernel": self.kernel,
+            "bandwidth": self.bandwidth_,
+            "penalty": self.penalty_,
+            "temperature": self.temperature_,
+            "loo_accuracy": self.loo_accuracy_,
+            "loo_log_loss": self.loo_log_loss_,
+        }
+        return arrays, numbers
+
+    def restore(
+        self,
+        classes: ArrayLike,
+        arrays: Mapping[str, NDArray[Any]],
+        numbers: Mapping[str, Any],
+    ) -> KernelClassifier:
+        """Become the fitted classifier whose `state` this is.
+
+        Parameters
+        ----------
+        classes : array-like of shape (c,)
+            Its `classes_`.
+        arrays, numbers : dict
+            What `state` returned.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If shapes disagree with each other.
+        """
+        self.classes_ = np.asarray(classes)
+        self.centers_, self.dual_coef_ = arrays["centers"], arrays["dual_coef"]
+        self._offset, self.loo_decision_function_ = arrays["offset"], arrays["loo_scores"]
+        (m, d), c = self.centers_.shape, len(self.classes_)
+        shapes = self.dual_coef_.shape, self._offset.shape, self.loo_decision_function_.shape[1:]
+        if shapes != ((m, c), (d,), (c,)):
+            raise ValueError(f"shapes of dual_coef, offset, loo_scores do not fit: {shapes}")
+        check_kernel(numbers["kernel"])
+        self.kernel = numbers["kernel"]
+        self.bandwidth_, self.penalty_ = numbers["bandwidth"], numbers["penalty"]
+        self.temperature_ = numbers["temperature"]
+        self.loo_accuracy_, self.loo_log_loss_ = numbers["loo_accuracy"], numbers["loo_log_loss"]
+        self.n_centers_, self.n_features_in_ = m, d
+        return self
 
     def _checked_scores(self, X: ArrayLike) -> NDArray[np.float64]:
         check_is_fitted(self)

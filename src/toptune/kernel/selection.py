@@ -55,7 +55,10 @@ def best_penalty(
     FloatingPointError
         If no penalty gives a finite loss.
     """
-    tried = [Candidate(bandwidth, p, loss(path.leave_one_out(p))) for p in penalties]
+    tried = [
+        Candidate(bandwidth, penalty, loss(scores))
+        for penalty, scores in zip(penalties, path.leave_one_out_path(penalties), strict=True)
+    ]
     finite = [candidate for candidate in tried if np.isfinite(candidate.loss)]
     if not finite:
         raise FloatingPointError(f"no penalty gave a finite leave-one-out loss at {bandwidth=:g}")

@@ -26,6 +26,7 @@ FALKON: Rudi, Carratino and Rosasco 2017, arXiv 1705.10958.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -67,12 +68,18 @@ class PenaltyPath:
         penalty
             lambda > 0, per unit of weight.
         """
-        shrink = 1.0 / (self.s + penalty * float((self.sqrt_w**2).sum()))
-        fitted = self.Q @ (shrink[:, None] * self.QtY) / self.sqrt_w[:, None]
-        h = (self.Q * self.Q) @ shrink
-        # h < 1 in exact arithmetic; rounding may reach it when the penalty is far below it.
-        eps = 8 * torch.finfo(h.dtype).eps
-        return self.Y - (self.Y - fitted) / (1.0 - h).clamp(min=eps)[:, None]
+        return next(self.leave_one_out_path([penalty]))
+
+    def leave_one_out_path(self, penalties: Sequence[float]) -> Iterator[Tensor]:  # each (n, c)
+        """Yield `leave_one_out` of every penalty; the leverages of all are one product."""
+        N = float((self.sqrt_w.double() ** 2).sum())
+        shrink = 1.0 / (self.s[:, None] + N * self.s.new_tensor(penalties))  # (r, p)
+        leverage = (self.Q * self.Q) @ shrink  # (n, p)
+        # 1 - h > 0 in exact arithmetic; rounding may reach 0 when the penalty is far below it.
+        left = (1.0 - leverage).clamp(min=8 * torch.finfo(self.Q.dtype).eps)
+        for k in range(len(penalties)):
+            fitted = self.Q @ (shrink[:, k, None] * self.QtY) / self.sqrt_w[:, None]
+            yield self.Y - (self.Y - fitted) / left[:, k, None]
 
 
 def exact_path(

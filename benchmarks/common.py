@@ -1,0 +1,159 @@
+"""What every benchmark shares: where data sets are, how they are split, tables and JSON."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import platform
+import statistics
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from toptune.demo import solar_cells
+from toptune.diagnosis import library_versions
+from toptune.features import Features, extract, load_backbone
+from toptune.images import ImageSet, open_images, splits_of, stratified_split
+
+console = Console()
+
+
+@dataclass(frozen=True)
+class Task:
+    """One training and one test set of features of one data set."""
+
+    dataset: str
+    seed: int | None  # None: the data set's own split
+    train: NDArray[np.intp]
+    test: NDArray[np.intp]
+    features: Features
+
+
+def _own_split(name: str, images: ImageSet) -> tuple[NDArray[np.intp], NDArray[np.intp]] | None:
+    """Return splits that the data set's description asks for and its folders do not show."""
+    if name == "omniglot67":  # 20 writers, named by the suffix of the file: six are held out
+        writer = np.array([int(i.rsplit("_", 1)[1].split(".")[0]) for i in images.ids])
+        return np.flatnonzero(writer <= 14), np.flatnonzero(writer > 14)
+    return None
+
+
+def _features(folder: Path, split: str | None) -> Features:
+    return extract(open_images(folder, split=split), load_backbone())
+
+
+def _joined(parts: Sequence[Features]) -> tuple[Features, list[NDArray[np.intp]]]:
+    first = parts[0]
+    ends = np.cumsum([0, *(len(part.ids) for part in parts)])
+    ids = tuple(f"{k}/{i}" for k, part in enumerate(parts) for i in part.ids)
+    whole = Features(
+        X=np.concatenate([part.X for part in parts]),
+        ids=ids,
+        labels=np.concatenate([part.labels for part in parts]),
+        groups=first.groups,
+        provenance=first.provenance,
+        quarantined=(),
+        seconds=sum(part.seconds for part in parts),
+    )
+    return whole, [np.arange(a, b) for a, b in itertools.pairwise(ends)]
+
+
+def tasks(
+    root: Path, *, test_size: float = 0.3, seeds: Sequence[int] = (0, 1, 2)
+) -> Iterator[Task]:
+    """Yield every data set under `root` with its own split, else with stratified random ones.
+
+    A set with train and test uses these two; one with train and val tests on val.
+    """
+    for folder in sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("_")):
+        name = folder.name
+        if name == "wbc":  # two sources kept apart; the larger one is a data set of its own
+            folder = folder / "dataset1_jiangxi_tecom"
+        present = splits_of(folder)
+        if present:
+            parts = [
+                _features(folder, "train"),
+                _features(folder, "test" if "test" in present else "val"),
+            ]
+            whole, (train, test) = _joined(parts)
+            yield Task(name, None, train, test, whole)
+            continue
+        images = open_images(folder)
+        features = extract(images, load_backbone())
+        own = _own_split(name, images)
+        if own is not None:
+            yield Task(name, None, *own, features)
+            continue
+        for seed in seeds:
+            train, test = stratified_split(features.labels, test_size=test_size, random_state=seed)
+            yield Task(name, seed, train, test, features)
+
+
+def elpv_tasks(seeds: Sequence[int]) -> Iterator[Task]:
+    """Yield the solar cells with four grades, 75/25."""
+    features = extract(solar_cells(), load_backbone())
+    for seed in seeds:
+        train, test = stratified_split(features.labels, test_size=0.25, random_state=seed)
+        yield Task("ELPV 4-grade", seed, train, test, features)
+
+
+def data_root() -> Path:
+    """Return the folder named by TOPTUNE_DATA, or end with a message."""
+    if "TOPTUNE_DATA" not in os.environ:
+        raise SystemExit("set TOPTUNE_DATA to a folder of data sets (DATASET[/SPLIT]/CLASS/FILE)")
+    return Path(os.environ["TOPTUNE_DATA"])
+
+
+def timed(function: Callable[[], Any], *, repeats: int = 1) -> tuple[float, Any]:
+    """Return the median time of `function` in seconds, and its last result."""
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        result = function()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times), result
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Print rows, floats with four digits."""
+    table = Table(title=title, title_justify="left")
+    for k, column in enumerate(columns):
+        table.add_column(column, justify="left" if k == 0 else "right")
+    for row in rows:
+        table.add_row(*(f"{v:.4g}" if isinstance(v, float) else str(v) for v in row))
+    console.print(table)
+
+
+def write_json(name: str, content: dict[str, Any]) -> None:
+    """Write results with the versions and the processor that they were measured on."""
+    folder = Path(__file__).parent / "results"
+    folder.mkdir(exist_ok=True)
+    about = {"versions": library_versions(), "processor": _processor(), "cpus": os.cpu_count()}
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps({**content, "measured_on": about}, indent=1) + "\n")
+    console.print(f"written to benchmarks/results/{path.name}")
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor()
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    """Return an argument parser; benchmarks silence the warnings of the methods they compare."""
+    warnings.filterwarnings("ignore")
+    os.environ["PYTHONWARNINGS"] = "ignore"  # also in the processes that grid searches start
+    return argparse.ArgumentParser(description=description)

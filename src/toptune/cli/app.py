@@ -1,0 +1,76 @@
+"""The `toptune` command: its sub-commands, and what happens to errors.
+
+Exit codes: 0 done, 2 something the user can mend (one line on standard error), 130 interrupted,
+1 a defect of toptune. `--debug` anywhere on the line shows the traceback.
+
+Heavy libraries are imported inside the commands, so that `toptune --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from typing import Annotated
+
+import typer
+
+from toptune import __version__
+from toptune.cli import data, doctor, model
+from toptune.errors import ToptuneError
+
+app = typer.Typer(
+    name="toptune",
+    help="Image classification with a frozen network and a fast kernel classifier.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="--debug, anywhere on the line, shows the traceback of an error.",
+)
+for command in (
+    model.fit,
+    model.evaluate,
+    model.predict,
+    data.features,
+    data.backbones,
+    doctor.demo,
+    doctor.doctor,
+):
+    app.command()(command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"toptune {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Version.")
+    ] = False,
+) -> None:
+    """Image classification with a frozen network and a fast kernel classifier."""
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    print(f"warning: {message}", file=sys.stderr)
+
+
+def main() -> None:
+    """Run the command line and leave with its exit code."""
+    debug = "--debug" in sys.argv
+    sys.argv = [argument for argument in sys.argv if argument != "--debug"]
+    if not debug:
+        warnings.showwarning = _show_warning  # type: ignore[assignment]
+    try:
+        app()
+    except ToptuneError as error:
+        if debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted; what was extracted is kept in the cache", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,59 @@
+"""`toptune demo` and `toptune doctor`: does it work here, and how fast."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from toptune.cli import model, options, output
+
+
+def demo(
+    out: Annotated[Path, typer.Option("-o", "--out", help="Model file to write.")] = Path(
+        "solar-cells.toptune"
+    ),
+    seed: options.Seed = 0,
+    json: options.Json = False,
+) -> None:
+    """Grade defects of 2,624 solar cells: the whole job on real images, in a minute or two."""
+    from toptune.demo import solar_cells
+    from toptune.images import stratified_split
+    from toptune.tuner import TopTuner
+
+    images = solar_cells()
+    train, test = stratified_split(images.labels, test_size=0.25, random_state=seed)
+    if not json:
+        output.console.print(
+            f"{len(images)} electroluminescence pictures of solar cells, graded by probability of "
+            f"a defect (CC BY-NC-SA 4.0); {len(train)} to train on, {len(test)} held out"
+        )
+    tuner = TopTuner(random_state=seed).fit(images.subset(train))
+    found = tuner.evaluate(images.subset(test))
+    tuner.save(out)
+    if json:
+        summary = model.fit_summary(tuner) | {"model": str(out)}
+        output.print_json({"fit": summary, "evaluate": found.to_dict()})
+        return
+    model.print_fit(tuner)
+    output.print_rows([("held-out accuracy", f"{found.accuracy:.4f} on {found.n} images")])
+    output.print_confusion(found)
+    output.console.print(
+        f"model written to {out}; try: toptune predict {out} IMAGE", markup=False, soft_wrap=True
+    )
+
+
+def doctor(
+    backbone: options.Backbone = "efficientnet_lite0",
+    json: options.Json = False,
+) -> None:
+    """Show versions, engine, precision, threads, cache, and measured images per second."""
+    from toptune.diagnosis import diagnose
+
+    report = diagnose(backbone)
+    if json:
+        output.print_json(report)
+        return
+    rows = {**report["versions"], **{k: v for k, v in report.items() if k != "versions"}}
+    output.print_rows([(name.replace("_", " "), str(value)) for name, value in rows.items()])

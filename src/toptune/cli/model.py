@@ -1,0 +1,145 @@
+"""`toptune fit`, `evaluate` and `predict`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from toptune.cli import options, output
+
+if TYPE_CHECKING:
+    from toptune.tuner import TopTuner
+
+
+def fit(
+    data: options.Data,
+    out: Annotated[Path, typer.Option("-o", "--out", help="Model file to write.")],
+    backbone: options.Backbone = "efficientnet_lite0",
+    labels: options.Labels = None,
+    split: options.Split = None,
+    seed: options.Seed = 0,
+    strict: options.Strict = False,
+    overwrite: options.Overwrite = False,
+    max_pixels: options.MaxPixels = None,
+    json: options.Json = False,
+) -> None:
+    """Train on labelled images and write a model.
+
+    Accuracy and log-loss are leave-one-out estimates: no image is held out.
+    """
+    output.check_output(out, overwrite=overwrite)
+    options.limit_pixels(max_pixels)
+    from toptune.tuner import TopTuner
+
+    tuner = TopTuner(backbone=backbone, random_state=seed, strict=strict)
+    tuner.fit(data, labels, split=split)
+    tuner.save(out)
+    if json:
+        output.print_json(fit_summary(tuner))
+        return
+    print_fit(tuner)
+    output.console.print(f"model written to {out}", markup=False)
+
+
+def fit_summary(tuner: TopTuner) -> dict[str, Any]:
+    """Return what `fit --json` prints."""
+    head = tuner.head_
+    return {
+        "loo_accuracy": tuner.loo_.accuracy,
+        "loo_log_loss": tuner.loo_.log_loss,
+        "n": tuner.loo_.n,
+        "n_features": head.n_features_in_,
+        "classes": tuner.classes_.tolist(),
+        "bandwidth": head.bandwidth_,
+        "penalty": head.penalty_,
+        "n_centers": head.n_centers_,
+        "seconds": tuner.seconds_,
+        "quarantined": output.quarantine_json(tuner.quarantined_),
+    }
+
+
+def print_fit(tuner: TopTuner) -> None:
+    """Print the summary of a fit for people."""
+    head, loo, stages = tuner.head_, tuner.loo_, tuner.seconds_
+    output.print_quarantine(tuner.quarantined_)
+    output.print_rows(
+        [
+            ("images", f"{loo.n}, {len(loo.classes)} classes"),
+            ("leave-one-out accuracy", f"{loo.accuracy:.4f}"),
+            ("leave-one-out log-loss", f"{loo.log_loss:.4f} nats"),
+            (
+                "head",
+                f"{head.kernel} kernel, bandwidth {head.bandwidth_:.3g}, penalty "
+                f"{head.penalty_:.1e}, {head.n_centers_} centers, {head.n_features_in_} features",
+            ),
+            *(
+                (label, output.seconds(stages[stage]))
+                for label, stage in (
+                    ("decoding and extraction", "decode_extract"),
+                    ("selection", "select"),
+                    ("fit", "fit"),
+                )
+            ),
+        ]
+    )
+
+
+def evaluate(
+    model: options.Model,
+    data: options.Data,
+    labels: options.Labels = None,
+    split: options.Split = None,
+    strict: options.Strict = False,
+    max_pixels: options.MaxPixels = None,
+    json: options.Json = False,
+) -> None:
+    """Measure a model on labelled images; the test split where DATA has one."""
+    options.limit_pixels(max_pixels)
+    from toptune.tuner import TopTuner
+
+    tuner = TopTuner.load(model).set_params(strict=strict)
+    found = tuner.evaluate(data, labels, split=split)
+    if json:
+        output.print_json(found.to_dict())
+        return
+    output.print_rows(
+        [
+            ("images", str(found.n)),
+            ("accuracy", f"{found.accuracy:.4f}"),
+            ("balanced accuracy", f"{found.balanced_accuracy:.4f}"),
+            ("log-loss", f"{found.log_loss:.4f} nats"),
+        ]
+    )
+    output.print_confusion(found)
+
+
+def predict(
+    model: options.Model,
+    paths: Annotated[list[str], typer.Argument(help="Image files, or folders of images.")],
+    top: Annotated[int, typer.Option(min=1, help="Classes to list per image.")] = 1,
+    strict: options.Strict = False,
+    max_pixels: options.MaxPixels = None,
+    json: options.Json = False,
+) -> None:
+    """Predict the class of images."""
+    options.limit_pixels(max_pixels)
+    from toptune.images import open_unlabelled
+    from toptune.tuner import TopTuner
+
+    images = open_unlabelled(paths)
+    tuner = TopTuner.load(model)
+    found = tuner.classify(images, strict=strict)
+    records = [
+        {"path": path, **ranking[0], "top": ranking}
+        for path, ranking in zip(found.ids, found.top(top), strict=True)
+    ]
+    if json:
+        quarantined = output.quarantine_json(found.quarantined)
+        output.print_json({"predictions": records, "quarantined": quarantined})
+        return
+    for row in records:
+        ranked = "  ".join(f"{c['label']} {c['probability']:.3f}" for c in row["top"])
+        output.console.print(f"{row['path']}  {ranked}", markup=False, soft_wrap=True)
+    output.print_quarantine(found.quarantined)

@@ -1,0 +1,48 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Data = Annotated[
+    str,
+    typer.Argument(
+        help="Folder with one folder per class, the same under train, val and test, or a .csv or "
+        ".parquet file with columns image_path and label."
+    ),
+]
+Model = Annotated[Path, typer.Argument(help="Model file written by toptune fit.")]
+Backbone = Annotated[
+    str,
+    typer.Option(help="Network: see toptune backbones; also ARCH=FILE and local-dir:FOLDER."),
+]
+Labels = Annotated[
+    Path | None,
+    typer.Option(help="CSV or Parquet file with the labels of the images in DATA."),
+]
+Split = Annotated[str | None, typer.Option(help="Split to use: train, val or test.")]
+Seed = Annotated[int, typer.Option(help="Seed of everything that is drawn.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+Strict = Annotated[bool, typer.Option("--strict", help="An unreadable image is an error.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")]
+MaxPixels = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Largest image decoded, in pixels (default: Pillow's guard, 179 million).",
+    ),
+]
+
+
+def limit_pixels(max_pixels: int | None) -> None:
+    """Set Pillow's guard against decompression bombs, which refuses twice its value.
+
+    This is the one setting of another library that the command line changes: the process is its own.
+    """
+    if max_pixels is not None:
+        from PIL import Image
+
+        Image.MAX_IMAGE_PIXELS = (max_pixels + 1) // 2

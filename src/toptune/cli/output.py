@@ -1,0 +1,90 @@
+"""What several commands print: JSON, tables and quarantine lists. Standard output only."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from toptune.errors import StorageError
+
+if TYPE_CHECKING:
+    from toptune.images import Quarantined
+    from toptune.metrics import Evaluation
+
+#: Quarantined files listed on the screen; JSON has them all.
+_SHOWN = 10
+
+console = Console(highlight=False)
+
+
+def print_json(content: Mapping[str, Any]) -> None:
+    """Print one JSON object on one line."""
+    print(json.dumps(content, ensure_ascii=False))
+
+
+def print_rows(rows: Sequence[tuple[str, str]]) -> None:
+    """Print names and values in two columns."""
+    table = Table.grid(padding=(0, 2))
+    for name, value in rows:
+        table.add_row(f"[bold]{name}[/bold]", value)
+    console.print(table)
+
+
+def print_confusion(evaluation: Evaluation) -> None:
+    """Print the confusion matrix with recall and precision; long ones are left to JSON."""
+    classes = [str(label) for label in evaluation.classes]
+    if len(classes) > 20:
+        console.print(f"[dim]confusion matrix of {len(classes)} classes: see --json[/dim]")
+        return
+    table = Table(title="true class (rows) and predicted class (columns)", title_justify="left")
+    table.add_column("")
+    for label in [*classes, "recall", "precision"]:
+        table.add_column(label, justify="right")
+    for label, counts, row in zip(
+        classes, evaluation.confusion_matrix, evaluation.per_class.values(), strict=True
+    ):
+        measured = (f"{row.recall:.3f}", f"{row.precision:.3f}")
+        table.add_row(f"[bold]{label}[/bold]", *map(str, counts), *measured)
+    console.print(table)
+
+
+def quarantine_json(quarantined: Sequence[Quarantined]) -> list[dict[str, str]]:
+    """Return the quarantine list as plain records."""
+    return [{"id": item.id, "reason": item.reason} for item in quarantined]
+
+
+def print_quarantine(quarantined: Sequence[Quarantined]) -> None:
+    """Print which images were set aside and why."""
+    if not quarantined:
+        return
+    console.print(f"[yellow]{len(quarantined)} images set aside:[/yellow]")
+    for item in quarantined[:_SHOWN]:
+        console.print(f"  {item.id}: {item.reason}", markup=False)
+    if len(quarantined) > _SHOWN:
+        console.print(f"  ... and {len(quarantined) - _SHOWN} more: see --json")
+
+
+def seconds(value: float) -> str:
+    """Write a duration the way people read it."""
+    return f"{value:.2f} s" if value < 100 else f"{value / 60:.1f} min"
+
+
+def check_output(path: Path, *, overwrite: bool) -> None:
+    """Refuse, before any work is done, an output that exists or has no folder.
+
+    Raises
+    ------
+    StorageError
+        Naming the path.
+    """
+    if path.is_dir():
+        raise StorageError(f"{path} is a folder: give the name of a file")
+    if path.exists() and not overwrite:
+        raise StorageError(f"{path} exists already: choose another name, or give --overwrite")
+    if not path.absolute().parent.is_dir():
+        raise StorageError(f"the folder {path.absolute().parent} does not exist")

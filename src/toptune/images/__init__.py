@@ -1,0 +1,36 @@
+"""Where labelled images come from, and how a file becomes the pixels a network is given.
+
+`open_images` lists a folder tree or a manifest, `from_arrays` wraps what is in memory; both return
+an `ImageSet`, which holds paths or images but no decoded pixels. `read_source`, `content_hash` and
+`decode` then work on one image at a time and may be called from many threads. What cannot be read
+is set aside with a reason and never ends a run.
+"""
+
+from toptune.images.decode import decode
+from toptune.images.geometry import Geometry
+from toptune.images.listing import open_images, splits_of
+from toptune.images.sources import (
+    ImageSet,
+    ImageSource,
+    Quarantined,
+    UnreadableImage,
+    content_hash,
+    from_arrays,
+    read_source,
+)
+from toptune.images.splits import stratified_split
+
+__all__ = [
+    "Geometry",
+    "ImageSet",
+    "ImageSource",
+    "Quarantined",
+    "UnreadableImage",
+    "content_hash",
+    "decode",
+    "from_arrays",
+    "open_images",
+    "read_source",
+    "splits_of",
+    "stratified_split",
+]

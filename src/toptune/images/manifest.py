@@ -1,0 +1,265 @@
+"""Tables that name images, labels and splits, CSV or Parquet -> `ImageSet`."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from toptune.errors import DataError, DataWarning
+from toptune.images.sources import ImageSet, Quarantined, file_fault, is_missing, printable
+from toptune.images.tree import SPLITS, absent_split, canonical_split
+
+_PATH_COLUMNS = ("image_path", "file_name")
+_SUFFIXES = frozenset({".csv", ".parquet", ".pq"})
+
+_Column = Sequence["str | None"]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The columns used here, all of one length; None for a column that the table lacks.
+
+    `columns` are the names of all columns, `path` is the table's own.
+    """
+
+    path: Path
+    columns: tuple[str, ...]
+    images: _Column | None
+    labels: _Column | None
+    splits: _Column | None
+
+    def split_names(self) -> tuple[str, ...]:
+        """Return the splits present, in the order train, val, test."""
+        present = {canonical_split(s) for s in self.splits or () if s}
+        return tuple(s for s in SPLITS if s in present)
+
+    def column(self, values: _Column | None, wanted: str) -> _Column:
+        """Return `values`, or raise the error that names the columns found."""
+        if values is None:
+            raise DataError(
+                f"manifest {printable(str(self.path))} has no column {wanted}; "
+                f"its columns are: {', '.join(self.columns)}"
+            )
+        return values
+
+
+def is_manifest_name(path: Path) -> bool:
+    """Tell whether the extension is one of a table."""
+    return path.suffix.lower() in _SUFFIXES
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read the columns ``image_path`` (or ``file_name``), ``label`` and ``split`` as text.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read, is no table, or names one of these columns twice.
+    """
+    import pyarrow as pa
+
+    name = printable(str(path))
+    if not is_manifest_name(path):
+        raise DataError(f"{name} is no manifest: give a .csv or .parquet file")
+    try:
+        with path.open("rb") as file:
+            read = _csv_columns if path.suffix.lower() == ".csv" else _parquet_columns
+            names, columns = read(file)
+    except (OSError, pa.ArrowException) as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise DataError(f"cannot read manifest {name}: {reason}") from error
+    images = next((columns[c] for c in _PATH_COLUMNS if c in columns), None)
+    splits = columns.get("split")
+    return Manifest(
+        path, tuple(names), images, columns.get("label"), splits if splits and any(splits) else None
+    )
+
+
+_Columns = tuple["list[str]", "dict[str, _Column]"]  # all names, the columns wanted
+
+
+def _wanted(names: list[str]) -> list[str]:
+    wanted = [c for c in (*_PATH_COLUMNS, "label", "split") if c in names]
+    for c in wanted:
+        if names.count(c) > 1:
+            raise DataError(f"the manifest has {names.count(c)} columns called {c}: keep one")
+    return wanted
+
+
+def _csv_columns(file: Any) -> _Columns:
+    import pyarrow as pa
+    from pyarrow import csv
+
+    data = pa.py_buffer(file.read())
+    names: list[str] = csv.open_csv(pa.BufferReader(data)).schema.names
+    wanted = _wanted(names)
+    if not wanted:
+        return names, {}
+    # As text: a label 007 stays 007. The other columns are not converted at all.
+    options = csv.ConvertOptions(
+        include_columns=wanted, column_types=dict.fromkeys(wanted, pa.string())
+    )
+    table = csv.read_csv(pa.BufferReader(data), convert_options=options)
+    return names, {c: table.column(c).to_pylist() for c in wanted}
+
+
+def _parquet_columns(file: Any) -> _Columns:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    # ParquetFile: read_table would take a folder called split=train for a column.
+    table = parquet.ParquetFile(file)
+    names: list[str] = table.schema_arrow.names
+    wanted = _wanted(names)
+    columns: dict[str, _Column] = {}
+    for c, column in zip(wanted, table.read(columns=wanted).columns, strict=True):
+        if pa.types.is_dictionary(column.type):
+            column = column.cast(column.type.value_type)
+        columns[c] = column.cast(pa.string()).to_pylist()
+    return names, columns
+
+
+def manifest_images(
+    path: Path,
+    roots: Sequence[Path],
+    *,
+    split: str | None,
+    labelled: bool,
+    prefix: str = "",
+) -> ImageSet:
+    """List the images that the table at `path` names.
+
+    Parameters
+    ----------
+    path : Path
+        The table.
+    roots : sequence of Path
+        Folders that relative paths are looked up in, the first that has the file.
+    split : {"train", "val", "test"} or None
+        None takes the training split of a labelled table that has splits, else every row.
+    labelled : bool
+        Whether a label is needed; without, `labels` is None.
+    prefix : str
+        Put before the paths in the ids.
+
+    Returns
+    -------
+    ImageSet
+        In the order of the table. An image without label, with contradictory labels, or without a
+        file is set aside, once for all its rows.
+
+    Raises
+    ------
+    DataError
+        If a column or the split is missing, or no image can be used.
+    """
+    manifest = read_manifest(path)
+    images = manifest.column(manifest.images, " or ".join(_PATH_COLUMNS))
+    labels = manifest.column(manifest.labels, "label") if labelled else None
+    name = printable(str(path))
+    aside: list[Quarantined] = []
+    rows_of: dict[str, list[int]] = {}  # the same file may be spelled ./a.jpg and a.jpg
+    for row in _rows(manifest, split, labelled):
+        given = images[row]
+        if given:
+            rows_of.setdefault(os.path.normpath(roots[0] / given), []).append(row)
+        else:
+            aside.append(Quarantined(f"row {row + 1}", "no path in the manifest"))
+    ids: list[str] = []
+    sources: list[str] = []
+    chosen: list[str] = []
+    repeats = conflicts = 0
+    for rows in rows_of.values():
+        given = images[rows[0]] or ""
+        known = sorted(
+            {str(labels[r]) for r in rows if not is_missing(labels[r])} if labels else ()
+        )
+        conflicts += len(known) > 1
+        file, fault = _find(given, roots)
+        fault = _label_fault(known) if labels and len(known) != 1 else fault
+        id_ = given if Path(given).is_absolute() else prefix + given
+        if fault is not None:
+            aside.append(Quarantined(id_, fault))
+            continue
+        repeats += len(rows) - 1
+        ids.append(id_)
+        sources.append(str(file))
+        chosen.extend(known)
+    _warn(name, repeats, conflicts)
+    if not ids:
+        raise _nothing_left(name, roots, aside)
+    return ImageSet(
+        tuple(ids), tuple(sources), np.array(chosen, np.str_) if labels else None, tuple(aside)
+    )
+
+
+def _rows(manifest: Manifest, split: str | None, labelled: bool) -> Sequence[int]:
+    """Rows of `split`; its name is canonical, or None for the default."""
+    n = len(manifest.images or ())
+    if split is None and (manifest.splits is None or not labelled):
+        return range(n)
+    wanted = split or "train"
+    if wanted not in manifest.split_names():
+        raise absent_split(manifest.path, wanted, manifest.split_names())
+    names = [canonical_split(s or "") for s in manifest.splits or ()]
+    other = Counter(s for s, known in zip(manifest.splits or (), names, strict=True) if not known)
+    if other:
+        warnings.warn(
+            f"{printable(str(manifest.path))}: left out {other.total()} rows of no known split "
+            f"({', '.join(repr(s or '') for s in other)}); known are {', '.join(SPLITS)}",
+            DataWarning,
+            stacklevel=4,
+        )
+    return [row for row, s in enumerate(names) if s == wanted]
+
+
+def _find(given: str, roots: Sequence[Path]) -> tuple[Path, str | None]:
+    """Where the file is, and what is wrong with it; the fault is that of the first root."""
+    faults = []
+    for root in roots:
+        fault = file_fault(root / given)
+        if fault is None:
+            return root / given, None
+        faults.append(fault)
+    return roots[0] / given, faults[0]
+
+
+def _label_fault(known: list[str]) -> str:
+    return f"contradictory labels: {' and '.join(map(repr, known))}" if known else "no label"
+
+
+def _warn(name: str, repeats: int, conflicts: int) -> None:
+    if repeats:
+        warnings.warn(
+            f"{name}: {repeats} rows repeat an image with the same label; each was kept once",
+            DataWarning,
+            stacklevel=4,
+        )
+    if conflicts:
+        warnings.warn(
+            f"{name}: {conflicts} images are named with contradictory labels and were set aside",
+            DataWarning,
+            stacklevel=4,
+        )
+
+
+def _nothing_left(name: str, roots: Sequence[Path], aside: list[Quarantined]) -> DataError:
+    if not aside:
+        return DataError(f"manifest {name} names no images")
+    if all(q.reason == "no such file" for q in aside):
+        places = " and ".join(printable(str(root)) for root in roots)
+        return DataError(
+            f"none of the {len(aside)} files that manifest {name} names exists, such as "
+            f"{aside[0].id!r}: relative paths are looked up in {places}"
+        )
+    return DataError(
+        f"manifest {name} names {len(aside)} images and none can be used; "
+        f"the first, {aside[0].id!r}: {aside[0].reason}"
+    )

@@ -1,0 +1,80 @@
+"""Random splits that keep the proportions of the classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from toptune.errors import DataError
+
+_Indices = npt.NDArray[np.intp]
+
+
+def stratified_split(
+    labels: Sequence[object] | npt.NDArray[Any],
+    *,
+    test_size: float = 0.25,
+    random_state: int = 0,
+) -> tuple[_Indices, _Indices]:
+    """Split images into a training and a test part, class by class.
+
+    Parameters
+    ----------
+    labels : array-like, shape (n,)
+        Class of each image.
+    test_size : float
+        Part of the images to test on, in (0, 1). Classes with a single image go to the training
+        part and do not count.
+    random_state : int
+        Seed; the same seed and labels give the same split.
+
+    Returns
+    -------
+    train, test : ndarray of int, sorted
+        Positions; together they are 0 to n - 1, each once. Every class is in the training part;
+        of a class with few images the test part may have none.
+
+    Raises
+    ------
+    DataError
+        If `test_size` is out of range, or one of the parts would have fewer images than there are
+        classes.
+
+    Examples
+    --------
+    >>> train, test = stratified_split(["cat"] * 6 + ["dog"] * 2 + ["emu"], test_size=0.5)
+    >>> len(train), len(test)
+    (5, 4)
+    >>> 8 in train  # the only emu
+    True
+    """
+    from sklearn.model_selection import StratifiedShuffleSplit
+
+    if not 0 < test_size < 1:
+        raise DataError(f"test_size must be between 0 and 1, got {test_size!r}")
+    names, codes, counts = np.unique(np.asarray(labels), return_inverse=True, return_counts=True)
+    lone = counts[codes] == 1
+    several = np.flatnonzero(~lone)
+    if several.size == 0:
+        raise DataError(
+            f"cannot split {len(codes)} images of {len(names)} classes: "
+            "no class has two images; add images, or give the splits by name"
+        )
+    splitter = StratifiedShuffleSplit(1, test_size=test_size, random_state=random_state)
+    try:
+        train, test = next(splitter.split(several, codes[several]))
+    except ValueError as error:
+        raise DataError(
+            f"cannot split {several.size} images of {int((counts > 1).sum())} classes with "
+            f"test_size={test_size:g}: each part needs as many images as there are classes; "
+            "add images or choose another test_size"
+        ) from error
+    train, test = several[train], several[test]
+    # Where test_size is over one half, rounding may have sent a whole small class to the test part.
+    absent = np.setdiff1d(codes[test], codes[train])
+    moved = np.array([test[codes[test] == code][0] for code in absent], dtype=np.intp)
+    train = np.concatenate([train, moved, np.flatnonzero(lone)])
+    return np.sort(train), np.setdiff1d(test, moved)

@@ -1,0 +1,518 @@
+"""TopTuner: images and labels in, a trained classifier out.
+
+    images -> features of a frozen network -> normalisation -> kernel head -> labels, probabilities
+
+It holds no arithmetic: `features` extracts, `kernel` learns, `metrics` counts, `model_file` stores.
+Top-tuning: Alfano, Pastore, Rosasco and Odone, arXiv 2209.07932.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import NotFittedError
+
+from toptune.errors import DataError, DataWarning, ModelFileError
+from toptune.features import Backbone, Features, cache_dir, extract, load_backbone
+from toptune.images import (
+    ImageSet,
+    ImageSource,
+    Quarantined,
+    from_arrays,
+    open_images,
+    splits_of,
+)
+from toptune.kernel import FeatureNormalizer, KernelClassifier
+from toptune.metrics import Evaluation, evaluate_probabilities
+from toptune.model_file import load_model, save_model
+
+#: Where images come from: a folder or manifest, a list of images, or an `ImageSet`.
+Images = str | os.PathLike[str] | Sequence[ImageSource] | ImageSet
+_TENSORS = ("centers", "dual_coef", "offset", "loo_scores", "codes")
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Probabilities for the images that could be read, and the images that could not.
+
+    Attributes
+    ----------
+    ids : tuple of str
+        Names of the n images that were read.
+    classes : ndarray of shape (c,)
+        The model's `classes_`.
+    probabilities : ndarray of shape (n, c)
+        Columns in the order of `classes`.
+    quarantined : tuple of Quarantined
+        Images set aside, with the reason.
+    """
+
+    ids: tuple[str, ...]
+    classes: NDArray[Any]
+    probabilities: NDArray[np.float64]
+    quarantined: tuple[Quarantined, ...]
+
+    @property
+    def labels(self) -> NDArray[Any]:
+        """Most probable class of each image, (n,)."""
+        chosen: NDArray[Any] = self.classes[self.probabilities.argmax(axis=1)]
+        return chosen
+
+    def top(self, k: int) -> list[list[dict[str, Any]]]:
+        """Return, for each image, its k most probable classes: label and probability, best first."""
+        order = np.argsort(-self.probabilities, axis=1, kind="stable")[:, :k]
+        names, P = self.classes.tolist(), self.probabilities.tolist()
+        return [
+            [{"label": names[j], "probability": P[i][j]} for j in row]
+            for i, row in enumerate(order.tolist())
+        ]
+
+
+class TopTuner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """Image classifier: frozen network, features extracted once, fast kernel head.
+
+    Parameters
+    ----------
+    backbone : str, default="efficientnet_lite0"
+        Network: an embedded one, a timm name, ``ARCH=FILE`` or ``local-dir:FOLDER``; see
+        `toptune.features.load_backbone`.
+    kernel, bandwidth, penalty, n_centers, class_weight
+        Passed to `toptune.kernel.KernelClassifier`; "auto" means chosen by leave-one-out.
+    precision : {"auto", "float32", "bfloat16"}, default="auto"
+        Of the network's arithmetic. "auto" is bfloat16 where the processor has it.
+    cache : "auto", path or None, default="auto"
+        Folder for extracted features, which a second run reads back. "auto" is TOPTUNE_CACHE or
+        the platform's cache folder; None keeps nothing.
+    strict : bool, default=False
+        Raise an error for an image that cannot be read while fitting or scoring, instead of
+        setting it aside.
+    random_state : int, default=0
+        Seed of everything that is drawn.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (c,)
+        Labels, sorted.
+    loo_ : Evaluation
+        Leave-one-out accuracy, log-loss, confusion matrix and per-class table of the training
+        images: each was predicted by the model fitted without it.
+    head_ : KernelClassifier
+        The fitted head.
+    quarantined_ : tuple of Quarantined
+        Training images set aside, with the reason.
+    seconds_ : dict
+        Time of the stages decode_extract, select and fit.
+    provenance_ : dict
+        Backbone, weights hash, preprocessing, precision, and versions of libraries.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from toptune import TopTuner
+    >>> rng = np.random.default_rng(0)
+    >>> dark = rng.integers(0, 90, size=(8, 32, 32, 3), dtype=np.uint8)
+    >>> tuner = TopTuner(cache=None)
+    >>> tuner = tuner.fit(images=[*dark, *(dark + 140)], labels=["night"] * 8 + ["day"] * 8)
+    >>> tuner.predict([dark[0] + 120]).tolist()
+    ['day']
+    """
+
+    def __init__(
+        self,
+        *,
+        backbone: str = "efficientnet_lite0",
+        kernel: str = "gaussian",
+        bandwidth: float | Literal["auto"] = "auto",
+        penalty: float | Literal["auto"] = "auto",
+        n_centers: int | Literal["auto"] = "auto",
+        class_weight: dict[Any, float] | Literal["balanced"] | None = None,
+        precision: Literal["auto", "float32", "bfloat16"] = "auto",
+        cache: str | os.PathLike[str] | None = "auto",
+        strict: bool = False,
+        random_state: int = 0,
+    ) -> None:
+        self.backbone = backbone
+        self.kernel = kernel
+        self.bandwidth = bandwidth
+        self.penalty = penalty
+        self.n_centers = n_centers
+        self.class_weight = class_weight
+        self.precision = precision
+        self.cache = cache
+        self.strict = strict
+        self.random_state = random_state
+
+    # ------------------------------------------------------------------------------- learning
+
+    def fit(
+        self,
+        data: Images | None = None,
+        labels: ArrayLike | str | os.PathLike[str] | None = None,
+        *,
+        paths: Sequence[str | os.PathLike[str]] | None = None,
+        images: Sequence[ImageSource] | None = None,
+        split: str | None = None,
+    ) -> TopTuner:
+        """Extract the features of labelled images and train the head on them.
+
+        Parameters
+        ----------
+        data : path, list of images or ImageSet
+            A folder with one folder per class, the same under train, val and test (train is used),
+            or a .csv or .parquet manifest; or images given directly, with `labels`.
+        labels : list of labels, or path
+            One label per image of a list; or a manifest with the labels of the images in `data`.
+        paths, images : list
+            Other ways to name a list of images.
+        split : str, optional
+            Split of the data to train on.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        DataError
+            If there are no usable images, fewer than two classes, or, with `strict`, an image
+            cannot be read.
+        BackboneError
+            If the network or its weights cannot be had.
+        """
+        image_set, names = self._labelled(data, labels, paths, images, split)
+        return self._fit_features(self._extract(image_set), names)
+
+    def fit_features(self, features: Features) -> TopTuner:
+        """Train the head on features that were extracted before, by this backbone.
+
+        Parameters
+        ----------
+        features : Features
+            With labels.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        DataError
+            If the features have no labels or come from another backbone than this tuner's.
+        """
+        self._check_provenance(features)
+        return self._fit_features(features, {})
+
+    def _fit_features(self, features: Features, names: dict[str, Any]) -> TopTuner:
+        if features.labels is None:
+            raise DataError("these features have no labels: training needs one label per image")
+        found, counts = np.unique(features.labels, return_counts=True)
+        if len(found) < 2:
+            raise DataError(
+                f"training needs at least two classes, found only {found[0]!r}: "
+                "labels are the names of the folders that hold the images, or the manifest's"
+            )
+        self.head_ = KernelClassifier(
+            kernel=self.kernel,
+            bandwidth=self.bandwidth,
+            penalty=self.penalty,
+            n_centers=self.n_centers,
+            class_weight=self.class_weight,
+            random_state=self.random_state,
+        )
+        self.normalizer_ = FeatureNormalizer().fit(features.X)
+        start = time.perf_counter()
+        self.head_.fit(self.normalizer_.transform(features.X), features.labels)
+        total = time.perf_counter() - start
+        selecting = self.head_.selection_seconds_
+        self.seconds_ = {
+            "decode_extract": features.seconds,
+            "select": selecting,
+            "fit": total - selecting,
+        }
+        self.classes_ = np.array([names.get(c, c) for c in self.head_.classes_.tolist()])
+        self._set_loo(np.searchsorted(self.head_.classes_, features.labels))
+        self.ids_ = features.ids
+        self.quarantined_ = features.quarantined
+        self.provenance_ = {**features.provenance, "versions": _versions()}
+        return self
+
+    def _set_loo(self, codes: NDArray[np.intp]) -> None:
+        proba = self.head_.probabilities(self.head_.loo_decision_function_)
+        self.codes_ = codes
+        self.loo_ = evaluate_probabilities(self.classes_[codes], proba, self.classes_)
+
+    # ------------------------------------------------------------------------------ answering
+
+    def classify(self, images: Images, *, strict: bool = False) -> Predictions:
+        """Predict images of which some may be unreadable; those are listed, not predicted.
+
+        Parameters
+        ----------
+        images : path, list of images or ImageSet
+            A file, a folder (searched through), or images given directly.
+        strict : bool, default=False
+            Raise an error for an image that cannot be read.
+
+        Returns
+        -------
+        Predictions
+
+        Raises
+        ------
+        DataError
+            If not one image can be read, or, with `strict`, if one cannot.
+        """
+        self._check_fitted()
+        features = self._extract(_unlabelled(images), strict=strict)
+        proba = self._proba(features)
+        return Predictions(features.ids, self.classes_, proba, features.quarantined)
+
+    def predict_proba(self, images: Images) -> NDArray[np.float64]:
+        """Calibrated class probabilities, one row per image.
+
+        Parameters
+        ----------
+        images : path, list of images or ImageSet
+            A file, a folder (searched through), or images given directly.
+
+        Returns
+        -------
+        ndarray of shape (n, c), columns in the order of `classes_`.
+
+        Raises
+        ------
+        DataError
+            If an image cannot be read: rows must match the images. `classify` goes on instead.
+        """
+        self._check_fitted()
+        return self._proba(self._extract(_unlabelled(images), strict=True))
+
+    def predict(self, images: Images) -> NDArray[Any]:
+        """Most probable class of each image; arguments and errors as for `predict_proba`."""
+        labels: NDArray[Any] = self.classes_[self.predict_proba(images).argmax(axis=1)]
+        return labels
+
+    def evaluate(
+        self,
+        data: Images,
+        labels: ArrayLike | str | os.PathLike[str] | None = None,
+        *,
+        split: str | None = None,
+    ) -> Evaluation:
+        """Compare predictions with the labels of a data set.
+
+        Parameters
+        ----------
+        data, labels
+            As for `fit`.
+        split : str, optional
+            Split to evaluate; by default test where the data has one, else val, else everything.
+
+        Returns
+        -------
+        Evaluation
+
+        Raises
+        ------
+        DataError
+            If the data has a class that the model does not know.
+        """
+        self._check_fitted()
+        if split is None and isinstance(data, str | os.PathLike):
+            present = splits_of(data)
+            split = next((name for name in ("test", "val", "train") if name in present), None)
+        image_set, _ = self._labelled(data, labels, None, None, split)
+        features = self._extract(image_set)
+        if features.quarantined:
+            first = features.quarantined[0]
+            warnings.warn(
+                f"{len(features.quarantined)} images could not be read and are not counted; the "
+                f"first: {first.id}: {first.reason}",
+                DataWarning,
+                stacklevel=2,
+            )
+        return self.evaluate_features(features)
+
+    def evaluate_features(self, features: Features) -> Evaluation:
+        """Compare predictions with the labels of features extracted before; see `evaluate`."""
+        self._check_fitted()
+        self._check_provenance(features)
+        if features.labels is None:
+            raise DataError("these images have no labels to compare with")
+        known = {str(label): label for label in self.classes_.tolist()}
+        unknown = sorted(set(features.labels.tolist()) - known.keys())
+        if unknown:
+            raise DataError(
+                f"the data has classes that the model does not know: {', '.join(unknown)} "
+                f"(it knows {', '.join(known)}); leave their images out, or train with them"
+            )
+        y = np.array([known[label] for label in features.labels.tolist()])
+        return evaluate_probabilities(y, self._proba(features), self.classes_)
+
+    def score(
+        self,
+        data: Images,
+        labels: ArrayLike | str | os.PathLike[str] | None = None,
+        *,
+        split: str | None = None,
+    ) -> float:
+        """Accuracy on a data set; arguments and errors as for `evaluate`."""
+        return self.evaluate(data, labels, split=split).accuracy
+
+    # -------------------------------------------------------------------------------- storing
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model to one file, replacing it if it exists.
+
+        Parameters
+        ----------
+        path : path
+            By custom named ``*.toptune``.
+
+        Raises
+        ------
+        StorageError
+            If it cannot be written.
+        """
+        self._check_fitted()
+        arrays, numbers = self.head_.state()
+        parameters = self.get_params() | {"cache": "auto"}
+        save_model(
+            path,
+            {**arrays, "codes": self.codes_.astype(np.int64)},
+            {
+                "parameters": parameters,
+                "classes": self.classes_.tolist(),
+                "normalizer": {"power": self.normalizer_.power},
+                "head": numbers,
+                "provenance": self.provenance_,
+                "ids": list(self.ids_),
+                "quarantined": [vars(item) for item in self.quarantined_],
+                "seconds": self.seconds_,
+            },
+        )
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> TopTuner:
+        """Read a model that `save` wrote, and the network it needs.
+
+        Parameters
+        ----------
+        path : path
+            A ``.toptune`` file.
+
+        Returns
+        -------
+        TopTuner
+            Fitted.
+
+        Raises
+        ------
+        ModelFileError
+            If the file is damaged or of another format version, or the network on this machine has
+            other weights than the one the model was trained with.
+        BackboneError
+            If the network is not on this machine.
+        """
+        tensors, document = load_model(path, required=_TENSORS)
+        try:
+            tuner = cls(**document["parameters"])
+            tuner._restore(tensors, document)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelFileError(f"{path}: its description is damaged: {error!r}") from error
+        wanted = tuner.provenance_["weights_sha256"]
+        found = tuner._network().weights_sha256
+        if found != wanted:
+            raise ModelFileError(
+                f"{path} was trained on {tuner.backbone} with weights {wanted[:12]}..., but the "
+                f"weights here are {found[:12]}...: features would not match. Provide the weights "
+                "it was trained with, or train again"
+            )
+        return tuner
+
+    def _restore(self, tensors: dict[str, NDArray[Any]], document: dict[str, Any]) -> None:
+        self.classes_ = np.array(document["classes"])
+        self.provenance_ = document["provenance"]
+        self.ids_ = tuple(document["ids"])
+        self.seconds_ = document["seconds"]
+        self.quarantined_ = tuple(Quarantined(**item) for item in document["quarantined"])
+        d = tensors["offset"].shape[0]
+        self.normalizer_ = FeatureNormalizer(**document["normalizer"])
+        self.normalizer_.fit(np.zeros((1, d), np.float32))
+        names = [str(label) for label in document["classes"]]
+        self.head_ = KernelClassifier(class_weight=self.class_weight).restore(
+            names, tensors, document["head"]
+        )
+        self._set_loo(tensors["codes"])
+
+    # -------------------------------------------------------------------------------- details
+
+    def _labelled(
+        self,
+        data: Images | None,
+        labels: ArrayLike | str | os.PathLike[str] | None,
+        paths: Sequence[str | os.PathLike[str]] | None,
+        images: Sequence[ImageSource] | None,
+        split: str | None,
+    ) -> tuple[ImageSet, dict[str, Any]]:
+        """Return labelled images, and what their labels are called where that is no string."""
+        given = [item for item in (data, paths, images) if item is not None]
+        if len(given) != 1:
+            raise DataError("give the images in one way: data, paths= or images=")
+        source = given[0]
+        if isinstance(source, ImageSet):
+            return source, {}
+        if isinstance(source, str | os.PathLike):
+            if labels is not None and not isinstance(labels, str | os.PathLike):
+                raise DataError(
+                    "labels for a folder must be a manifest file; for a list of labels give a list "
+                    "of images"
+                )
+            return open_images(source, split=split, labels=labels), {}
+        if labels is None or isinstance(labels, str | os.PathLike):
+            raise DataError("a list of images needs a list with one label per image")
+        values = np.asarray(labels).tolist()
+        return from_arrays(source, values), {str(value): value for value in values}
+
+    def _extract(self, images: ImageSet, *, strict: bool | None = None) -> Features:
+        """Features of images by this tuner's network, through its cache."""
+        folder = self.cache
+        return extract(
+            images,
+            self._network(),
+            engine=self._engine(),
+            cache=cache_dir() if folder == "auto" else None if folder is None else Path(folder),
+            strict=self.strict if strict is None else strict,
+        )
+
+    def _proba(self, features: Features) -> NDArray[np.float64]:
+        return self.head_.predict_proba(self.normalizer_.transform(features.X))
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "head_"):
+            raise NotFittedError("this TopTuner is not fitted yet: call fit or load first")
+
+
+def _unlabelled(images: Images) -> ImageSet:
+    if isinstance(images, ImageSet):
+        return images
+    if isinstance(images, str | os.PathLike):
+        return open_images(images, labelled=False)
+    return from_arrays(images)
+
+
+def _versions() -> dict[str, str]:
+    """Versions of what shaped a model."""
+    names = ("toptune", "torch", "timm", "openvino", "scikit-learn", "numpy", "pillow")
+    return {"python": platform.python_version(), **{name: version(name) for name in names}}

@@ -1,0 +1,73 @@
+"""Small images on disk and in memory, for all tests."""
+
+from __future__ import annotations
+
+import io
+import zlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+_FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".jfif": "JPEG", ".tif": "TIFF", ".pgm": "PPM"}
+
+
+def encode_image(image: Image.Image | np.ndarray, format: str, **options: Any) -> bytes:
+    """The bytes of a file in `format`, a name that Pillow knows."""
+    if isinstance(image, np.ndarray):
+        image = Image.fromarray(image)
+    buffer = io.BytesIO()
+    image.save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+def synthetic_image(name: str, *, size: tuple[int, int] = (24, 20)) -> Image.Image:
+    """An image of `size` (width, height) whose pixels depend on `name` alone."""
+    generator = np.random.default_rng(zlib.crc32(name.encode("utf-8", "surrogateescape")))
+    coarse = generator.integers(0, 256, size=(3, 4, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
+
+
+@pytest.fixture(scope="session")
+def encode() -> Callable[..., bytes]:
+    return encode_image
+
+
+@pytest.fixture
+def image_tree(tmp_path: Path) -> Callable[..., Path]:
+    """Write the images named, such as "cat/1.jpg", below a new folder; return the folder."""
+
+    def write(names: Iterable[str], *, root: str = "images") -> Path:
+        folder = tmp_path / root
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            suffix = path.suffix.lower()
+            path.write_bytes(
+                encode_image(synthetic_image(name), _FORMATS.get(suffix, suffix[1:].upper()))
+            )
+        return folder
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def astronaut() -> np.ndarray:
+    """A portrait photograph, uint8, (512, 512, 3)."""
+    from skimage import data
+
+    pixels: np.ndarray = data.astronaut()
+    return pixels
+
+
+@pytest.fixture(scope="session")
+def chelsea() -> np.ndarray:
+    """A photograph of a cat, uint8, (300, 451, 3)."""
+    from skimage import data
+
+    pixels: np.ndarray = data.chelsea()
+    return pixels
