@@ -21,9 +21,9 @@ from rich.console import Console
 from rich.table import Table
 
 from toptune.demo import solar_cells
-from toptune.diagnosis import library_versions
 from toptune.features import Features, extract, load_backbone
 from toptune.images import ImageSet, open_images, splits_of, stratified_split
+from toptune.versions import library_versions
 
 console = Console()
 

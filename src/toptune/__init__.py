@@ -15,8 +15,8 @@ __all__ = [
     "DataError",
     "Features",
     "KernelClassifier",
-    "ToptuneError",
     "TopTuner",
+    "ToptuneError",
     "__version__",
 ]
 

@@ -1,9 +1,9 @@
-"""The demonstration data: electroluminescence pictures of solar cells from the elpv-dataset package.
+"""The demonstration data: electroluminescence pictures of solar cells, package elpv-dataset.
 
-2,624 grey pictures, 300 x 300 pixels, of 44 photovoltaic modules, each labelled with the probability
-that the cell is defective (0, 1/3, 2/3 or 1). Buerhop-Lutz et al. 2018, A Benchmark for Visual
-Identification of Defective Solar Cells in Electroluminescence Imagery; licence CC BY-NC-SA 4.0, so
-the package is an optional extra and for tests and demonstrations only.
+2,624 grey pictures, 300 x 300 pixels, of 44 photovoltaic modules, each labelled with the
+probability that the cell is defective (0, 1/3, 2/3 or 1). Buerhop-Lutz et al. 2018, A Benchmark
+for Visual Identification of Defective Solar Cells in Electroluminescence Imagery; licence
+CC BY-NC-SA 4.0, so the package is an optional extra, for tests and demonstrations only.
 """
 
 from __future__ import annotations

@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import os
-import platform
 import time
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 
 from toptune.features import cache_dir, load_backbone, make_engine
-
-_PACKAGES = ("toptune", "torch", "timm", "openvino", "scikit-learn", "numpy", "pillow")
-
-
-def library_versions() -> dict[str, str]:
-    """Versions of Python and of the libraries that shape a model."""
-    return {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
+from toptune.versions import library_versions
 
 
 def diagnose(
@@ -45,7 +37,7 @@ def diagnose(
     """
     start = time.perf_counter()
     network = load_backbone(backbone)
-    engine = make_engine(network)
+    engine = make_engine(network, cache=cache_dir())
     size = network.preprocessing.geometry.size
     batch = np.random.default_rng(0).integers(
         0, 256, size=(engine.batch_size, *size, 3), dtype=np.uint8

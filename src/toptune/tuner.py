@@ -9,12 +9,10 @@ Top-tuning: Alfano, Pastore, Rosasco and Odone, arXiv 2209.07932.
 from __future__ import annotations
 
 import os
-import platform
 import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +22,15 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import NotFittedError
 
 from toptune.errors import DataError, DataWarning, ModelFileError
-from toptune.features import Backbone, Features, cache_dir, extract, load_backbone
+from toptune.features import (
+    Backbone,
+    Engine,
+    Features,
+    cache_dir,
+    extract,
+    load_backbone,
+    make_engine,
+)
 from toptune.images import (
     ImageSet,
     ImageSource,
@@ -35,10 +41,14 @@ from toptune.images import (
 )
 from toptune.kernel import FeatureNormalizer, KernelClassifier
 from toptune.metrics import Evaluation, evaluate_probabilities
-from toptune.model_file import load_model, save_model
+from toptune.tensor_file import load_tensors, save_tensors
+from toptune.versions import library_versions
 
 #: Where images come from: a folder or manifest, a list of images, or an `ImageSet`.
-Images = str | os.PathLike[str] | Sequence[ImageSource] | ImageSet
+Images = str | os.PathLike[str] | Sequence[ImageSource] | NDArray[Any] | ImageSet
+
+#: Raised by one whenever an older reader would misunderstand a model file.
+FORMAT_VERSION = 1
 _TENSORS = ("centers", "dual_coef", "offset", "loo_scores", "codes")
 
 
@@ -70,7 +80,7 @@ class Predictions:
         return chosen
 
     def top(self, k: int) -> list[list[dict[str, Any]]]:
-        """Return, for each image, its k most probable classes: label and probability, best first."""
+        """Return the k most probable classes of each image: label and probability, best first."""
         order = np.argsort(-self.probabilities, axis=1, kind="stable")[:, :k]
         names, P = self.classes.tolist(), self.probabilities.tolist()
         return [
@@ -132,7 +142,7 @@ class TopTuner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self,
         *,
         backbone: str = "efficientnet_lite0",
-        kernel: str = "gaussian",
+        kernel: Literal["gaussian", "laplacian", "matern32", "matern52", "linear"] = "gaussian",
         bandwidth: float | Literal["auto"] = "auto",
         penalty: float | Literal["auto"] = "auto",
         n_centers: int | Literal["auto"] = "auto",
@@ -161,7 +171,7 @@ class TopTuner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         labels: ArrayLike | str | os.PathLike[str] | None = None,
         *,
         paths: Sequence[str | os.PathLike[str]] | None = None,
-        images: Sequence[ImageSource] | None = None,
+        images: Sequence[ImageSource] | NDArray[Any] | None = None,
         split: str | None = None,
     ) -> TopTuner:
         """Extract the features of labelled images and train the head on them.
@@ -208,20 +218,18 @@ class TopTuner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Raises
         ------
         DataError
-            If the features have no labels or come from another backbone than this tuner's.
+            If the features have no labels.
+        ModelFileError
+            If they come from another network than this tuner's.
         """
-        self._check_provenance(features)
+        self._check_provenance(features.provenance, "these features")
         return self._fit_features(features, {})
 
     def _fit_features(self, features: Features, names: dict[str, Any]) -> TopTuner:
         if features.labels is None:
             raise DataError("these features have no labels: training needs one label per image")
-        found, counts = np.unique(features.labels, return_counts=True)
-        if len(found) < 2:
-            raise DataError(
-                f"training needs at least two classes, found only {found[0]!r}: "
-                "labels are the names of the folders that hold the images, or the manifest's"
-            )
+        y = np.array([names.get(label, label) for label in features.labels.tolist()])
+        _check_classes(y)
         self.head_ = KernelClassifier(
             kernel=self.kernel,
             bandwidth=self.bandwidth,
@@ -232,7 +240,7 @@ class TopTuner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         )
         self.normalizer_ = FeatureNormalizer().fit(features.X)
         start = time.perf_counter()
-        self.head_.fit(self.normalizer_.transform(features.X), features.labels)
+        self.head_.fit(self.normalizer_.transform(features.X), y)
         total = time.perf_counter() - start
         selecting = self.head_.selection_seconds_
         self.seconds_ = {
@@ -240,11 +248,11 @@ class TopTuner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             "select": selecting,
             "fit": total - selecting,
         }
-        self.classes_ = np.array([names.get(c, c) for c in self.head_.classes_.tolist()])
-        self._set_loo(np.searchsorted(self.head_.classes_, features.labels))
+        self.classes_ = self.head_.classes_
+        self._set_loo(np.searchsorted(self.classes_, y))
         self.ids_ = features.ids
         self.quarantined_ = features.quarantined
-        self.provenance_ = {**features.provenance, "versions": _versions()}
+        self.provenance_ = {**features.provenance, "versions": library_versions()}
         return self
 
     def _set_loo(self, codes: NDArray[np.intp]) -> None:
@@ -333,21 +341,12 @@ class TopTuner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             present = splits_of(data)
             split = next((name for name in ("test", "val", "train") if name in present), None)
         image_set, _ = self._labelled(data, labels, None, None, split)
-        features = self._extract(image_set)
-        if features.quarantined:
-            first = features.quarantined[0]
-            warnings.warn(
-                f"{len(features.quarantined)} images could not be read and are not counted; the "
-                f"first: {first.id}: {first.reason}",
-                DataWarning,
-                stacklevel=2,
-            )
-        return self.evaluate_features(features)
+        return self.evaluate_features(self._extract(image_set))
 
     def evaluate_features(self, features: Features) -> Evaluation:
         """Compare predictions with the labels of features extracted before; see `evaluate`."""
         self._check_fitted()
-        self._check_provenance(features)
+        self._check_provenance(features.provenance, "these features")
         if features.labels is None:
             raise DataError("these images have no labels to compare with")
         known = {str(label): label for label in self.classes_.tolist()}
@@ -388,7 +387,7 @@ class TopTuner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self._check_fitted()
         arrays, numbers = self.head_.state()
         parameters = self.get_params() | {"cache": "auto"}
-        save_model(
+        save_tensors(
             path,
             {**arrays, "codes": self.codes_.astype(np.int64)},
             {
@@ -401,16 +400,21 @@ class TopTuner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 "quarantined": [vars(item) for item in self.quarantined_],
                 "seconds": self.seconds_,
             },
+            kind="model",
+            format_version=FORMAT_VERSION,
         )
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> TopTuner:
+    def load(cls, path: str | os.PathLike[str], *, backbone: str | None = None) -> TopTuner:
         """Read a model that `save` wrote, and the network it needs.
 
         Parameters
         ----------
         path : path
             A ``.toptune`` file.
+        backbone : str, optional
+            Where the network is on this machine, if it has another name here; the weights must be
+            the same.
 
         Returns
         -------
@@ -425,20 +429,17 @@ class TopTuner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         BackboneError
             If the network is not on this machine.
         """
-        tensors, document = load_model(path, required=_TENSORS)
+        tensors, document = load_tensors(
+            path, kind="model", format_version=FORMAT_VERSION, required=_TENSORS
+        )
         try:
             tuner = cls(**document["parameters"])
             tuner._restore(tensors, document)
         except (KeyError, TypeError, ValueError) as error:
             raise ModelFileError(f"{path}: its description is damaged: {error!r}") from error
-        wanted = tuner.provenance_["weights_sha256"]
-        found = tuner._network().weights_sha256
-        if found != wanted:
-            raise ModelFileError(
-                f"{path} was trained on {tuner.backbone} with weights {wanted[:12]}..., but the "
-                f"weights here are {found[:12]}...: features would not match. Provide the weights "
-                "it was trained with, or train again"
-            )
+        if backbone is not None:
+            tuner.backbone = backbone
+        tuner._check_provenance(tuner.provenance_, f"the model {os.fspath(path)}")
         return tuner
 
     def _restore(self, tensors: dict[str, NDArray[Any]], document: dict[str, Any]) -> None:
@@ -450,9 +451,8 @@ class TopTuner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         d = tensors["offset"].shape[0]
         self.normalizer_ = FeatureNormalizer(**document["normalizer"])
         self.normalizer_.fit(np.zeros((1, d), np.float32))
-        names = [str(label) for label in document["classes"]]
         self.head_ = KernelClassifier(class_weight=self.class_weight).restore(
-            names, tensors, document["head"]
+            self.classes_, tensors, document["head"]
         )
         self._set_loo(tensors["codes"])
 
@@ -463,7 +463,7 @@ class TopTuner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         data: Images | None,
         labels: ArrayLike | str | os.PathLike[str] | None,
         paths: Sequence[str | os.PathLike[str]] | None,
-        images: Sequence[ImageSource] | None,
+        images: Sequence[ImageSource] | NDArray[Any] | None,
         split: str | None,
     ) -> tuple[ImageSet, dict[str, Any]]:
         """Return labelled images, and what their labels are called where that is no string."""
@@ -487,14 +487,47 @@ class TopTuner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _extract(self, images: ImageSet, *, strict: bool | None = None) -> Features:
         """Features of images by this tuner's network, through its cache."""
-        folder = self.cache
+        backbone, engine = self._network()
         return extract(
             images,
-            self._network(),
-            engine=self._engine(),
-            cache=cache_dir() if folder == "auto" else None if folder is None else Path(folder),
+            backbone,
+            engine=engine,
+            cache=self.cache,
             strict=self.strict if strict is None else strict,
         )
+
+    def _network(self) -> tuple[Backbone, Engine]:
+        """Load the network on the first use, and again when a parameter has changed since."""
+        asked = (self.backbone, self.precision, self.cache)
+        loaded: tuple[Any, Backbone, Engine] | None = getattr(self, "_loaded", None)
+        if loaded is None or loaded[0] != asked:
+            folder = cache_dir() if self.cache == "auto" else self.cache
+            backbone = load_backbone(self.backbone)
+            engine = make_engine(
+                backbone, precision=self.precision, cache=None if folder is None else Path(folder)
+            )
+            loaded = self._loaded = (asked, backbone, engine)
+        return loaded[1], loaded[2]
+
+    def _check_provenance(self, provenance: dict[str, Any], what: str) -> None:
+        """Refuse what was made by another network than the one this tuner has here."""
+        backbone, _ = self._network()
+        for name, here in backbone.spec().items():
+            there = provenance.get(name)
+            if there == here:
+                continue
+            detail = f"{name} {there!r}, here {here!r}"
+            if name == "weights_sha256":
+                detail = f"weights with SHA-256 {str(there)[:12]}..., here {str(here)[:12]}..."
+            raise ModelFileError(
+                f"{what} came from the network {provenance.get('backbone')!r}, which does not "
+                f"match {self.backbone!r} on this machine: {detail}. Provide the same weights, or "
+                "train again"
+            )
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = super().__getstate__()
+        return {name: value for name, value in state.items() if name != "_loaded"}
 
     def _proba(self, features: Features) -> NDArray[np.float64]:
         return self.head_.predict_proba(self.normalizer_.transform(features.X))
@@ -512,7 +545,18 @@ def _unlabelled(images: Images) -> ImageSet:
     return from_arrays(images)
 
 
-def _versions() -> dict[str, str]:
-    """Versions of what shaped a model."""
-    names = ("toptune", "torch", "timm", "openvino", "scikit-learn", "numpy", "pillow")
-    return {"python": platform.python_version(), **{name: version(name) for name in names}}
+def _check_classes(y: NDArray[Any]) -> None:
+    classes, counts = np.unique(y, return_counts=True)
+    if len(classes) < 2:
+        raise DataError(
+            f"training needs at least two classes, found only {str(classes[0])!r}: labels are the "
+            "names of the folders that hold the images, or those of the manifest"
+        )
+    lone = [str(label) for label in classes[counts == 1].tolist()]
+    if lone:
+        warnings.warn(
+            f"classes with a single image: {', '.join(lone)}; leave-one-out counts it as wrong, "
+            "because nothing else shows what the class looks like",
+            DataWarning,
+            stacklevel=4,
+        )

@@ -15,9 +15,11 @@ def demo(
         "solar-cells.toptune"
     ),
     seed: options.Seed = 0,
+    overwrite: options.Overwrite = False,
     json: options.Json = False,
 ) -> None:
     """Grade defects of 2,624 solar cells: the whole job on real images, in a minute or two."""
+    output.check_output(out, overwrite=overwrite)
     from toptune.demo import solar_cells
     from toptune.images import stratified_split
     from toptune.tuner import TopTuner

@@ -91,6 +91,7 @@ def evaluate(
     data: options.Data,
     labels: options.Labels = None,
     split: options.Split = None,
+    backbone: options.OtherBackbone = None,
     strict: options.Strict = False,
     max_pixels: options.MaxPixels = None,
     json: options.Json = False,
@@ -99,7 +100,7 @@ def evaluate(
     options.limit_pixels(max_pixels)
     from toptune.tuner import TopTuner
 
-    tuner = TopTuner.load(model).set_params(strict=strict)
+    tuner = TopTuner.load(model, backbone=backbone).set_params(strict=strict)
     found = tuner.evaluate(data, labels, split=split)
     if json:
         output.print_json(found.to_dict())
@@ -119,6 +120,7 @@ def predict(
     model: options.Model,
     paths: Annotated[list[str], typer.Argument(help="Image files, or folders of images.")],
     top: Annotated[int, typer.Option(min=1, help="Classes to list per image.")] = 1,
+    backbone: options.OtherBackbone = None,
     strict: options.Strict = False,
     max_pixels: options.MaxPixels = None,
     json: options.Json = False,
@@ -129,7 +131,7 @@ def predict(
     from toptune.tuner import TopTuner
 
     images = open_unlabelled(paths)
-    tuner = TopTuner.load(model)
+    tuner = TopTuner.load(model, backbone=backbone)
     found = tuner.classify(images, strict=strict)
     records = [
         {"path": path, **ranking[0], "top": ranking}

@@ -19,6 +19,12 @@ Backbone = Annotated[
     str,
     typer.Option(help="Network: see toptune backbones; also ARCH=FILE and local-dir:FOLDER."),
 ]
+OtherBackbone = Annotated[
+    str | None,
+    typer.Option(
+        "--backbone", help="Where the model's network is on this machine, if not as in training."
+    ),
+]
 Labels = Annotated[
     Path | None,
     typer.Option(help="CSV or Parquet file with the labels of the images in DATA."),
@@ -40,7 +46,7 @@ MaxPixels = Annotated[
 def limit_pixels(max_pixels: int | None) -> None:
     """Set Pillow's guard against decompression bombs, which refuses twice its value.
 
-    This is the one setting of another library that the command line changes: the process is its own.
+    A setting of another library, which only the command line may change: the process is its own.
     """
     if max_pixels is not None:
         from PIL import Image

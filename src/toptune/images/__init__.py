@@ -8,7 +8,7 @@ is set aside with a reason and never ends a run.
 
 from toptune.images.decode import decode
 from toptune.images.geometry import Geometry
-from toptune.images.listing import open_images, splits_of
+from toptune.images.listing import open_images, open_unlabelled, splits_of
 from toptune.images.sources import (
     ImageSet,
     ImageSource,
@@ -30,6 +30,7 @@ __all__ = [
     "decode",
     "from_arrays",
     "open_images",
+    "open_unlabelled",
     "read_source",
     "splits_of",
     "stratified_split",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -106,6 +107,48 @@ def open_images(
     if (table := _own_table(folder)) is not None:
         return manifest_images(table, [folder], split=None, labelled=True, prefix=prefix)
     return _class_folders(folder, prefix)
+
+
+def open_unlabelled(paths: Sequence[str | os.PathLike[str]]) -> ImageSet:
+    """List images to be classified: files, and all images below folders.
+
+    Parameters
+    ----------
+    paths : list of paths
+        Images and folders; what is named twice is listed once.
+
+    Returns
+    -------
+    ImageSet
+        In the order of `paths`; the ids are paths that can be opened from the current folder.
+
+    Raises
+    ------
+    DataError
+        If there are no paths, one does not exist, or a folder holds no image.
+
+    Examples
+    --------
+    >>> open_unlabelled(["no/such.jpg"])
+    Traceback (most recent call last):
+        ...
+    toptune.errors.DataError: 'no/such.jpg': no such file or folder
+    """
+    if not paths:
+        raise DataError("no images were named")
+    sources: dict[str, str] = {}
+    quarantined: dict[str, Quarantined] = {}
+    for path in paths:
+        root = _existing(path)
+        if not root.is_dir():
+            sources.setdefault(printable(root.as_posix()), str(root))
+            continue
+        prefix = "" if root == Path() else f"{printable(root.as_posix().rstrip('/'))}/"
+        below = _all_images(root, prefix)
+        for name, source in zip(below.ids, below.sources, strict=True):
+            sources.setdefault(name, str(source))
+        quarantined.update((item.id, item) for item in below.quarantined)
+    return ImageSet(tuple(sources), tuple(sources.values()), None, tuple(quarantined.values()))
 
 
 def splits_of(

@@ -14,7 +14,7 @@ _Indices = npt.NDArray[np.intp]
 
 
 def stratified_split(
-    labels: Sequence[object] | npt.NDArray[Any],
+    labels: Sequence[object] | npt.NDArray[Any] | None,
     *,
     test_size: float = 0.25,
     random_state: int = 0,
@@ -40,8 +40,8 @@ def stratified_split(
     Raises
     ------
     DataError
-        If `test_size` is out of range, or one of the parts would have fewer images than there are
-        classes.
+        If there are no labels, `test_size` is out of range, or one of the parts would have fewer
+        images than there are classes.
 
     Examples
     --------
@@ -53,6 +53,8 @@ def stratified_split(
     """
     from sklearn.model_selection import StratifiedShuffleSplit
 
+    if labels is None:
+        raise DataError("images without labels cannot be split class by class")
     if not 0 < test_size < 1:
         raise DataError(f"test_size must be between 0 and 1, got {test_size!r}")
     names, codes, counts = np.unique(np.asarray(labels), return_inverse=True, return_counts=True)

@@ -1,7 +1,7 @@
-"""The `.toptune` file: one safetensors file, tensors plus one JSON document. No pickle.
+"""Tensors by name plus one JSON document in one safetensors file. No pickle, written atomically.
 
-What the tensors and the document mean is the tuner's business; this module makes the file atomic to
-write and says plainly what is wrong with one that cannot be read.
+Models and features are both kept so. What the tensors and the document mean is the caller's
+business; this module says plainly what is wrong with a file that cannot be read.
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ from safetensors.numpy import save
 
 from toptune.errors import ModelFileError, StorageError
 
-#: Raised by one whenever an older reader would misunderstand the file.
-FORMAT_VERSION = 1
 _KEY = "toptune"
 
 
-def save_model(
+def save_tensors(
     path: str | os.PathLike[str],
     tensors: Mapping[str, NDArray[Any]],
     document: Mapping[str, Any],
+    *,
+    kind: str,
+    format_version: int,
 ) -> None:
     """Write tensors and document; readers see the old file or the whole new one.
 
@@ -40,6 +41,10 @@ def save_model(
         Arrays by name.
     document
         What JSON can hold.
+    kind
+        What the file holds, "model" or "features"; `load_tensors` compares it.
+    format_version
+        Raised by one whenever an older reader would misunderstand the file.
 
     Raises
     ------
@@ -47,7 +52,8 @@ def save_model(
         If the folder is missing or cannot be written, or the disk is full.
     """
     target = Path(path)
-    text = json.dumps({"format_version": FORMAT_VERSION, **document}, ensure_ascii=False)
+    header = {"kind": kind, "format_version": format_version, **document}
+    text = json.dumps(header, ensure_ascii=False)
     content = save({k: np.ascontiguousarray(v) for k, v in tensors.items()}, metadata={_KEY: text})
     try:
         handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".part")
@@ -56,7 +62,7 @@ def save_model(
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
-        # mkstemp makes private files; a saved model gets the permissions of any new file.
+        # mkstemp makes private files; this one gets the permissions of any new file.
         umask = os.umask(0)
         os.umask(umask)
         Path(temporary).chmod(0o666 & ~umask)
@@ -67,15 +73,17 @@ def save_model(
         Path(temporary).unlink(missing_ok=True)
 
 
-def load_model(
-    path: str | os.PathLike[str], *, required: Iterable[str]
+def load_tensors(
+    path: str | os.PathLike[str], *, kind: str, format_version: int, required: Iterable[str]
 ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """Read the tensors and the document of a model file.
+    """Read the tensors and the document of a file.
 
     Parameters
     ----------
     path
-        File written by `save_model`.
+        File written by `save_tensors`.
+    kind, format_version
+        What the file must be.
     required
         Names of the tensors that must be there.
 
@@ -86,29 +94,31 @@ def load_model(
     Raises
     ------
     ModelFileError
-        If the file is missing, no safetensors file, no toptune model, of another format version, or
-        lacks tensors.
+        If the file is missing, no safetensors file, of another kind or format version, or lacks
+        tensors.
     """
     source = Path(path)
     if not source.is_file():
-        raise ModelFileError(f"no model file at {source}")
+        raise ModelFileError(f"no {kind} file at {source}")
     try:
         with safe_open(source, framework="numpy") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise ModelFileError(f"{source} is damaged or no toptune model: {error}") from error
+        raise ModelFileError(f"{source} is damaged or no {kind} file: {error}") from error
     if _KEY not in metadata:
-        raise ModelFileError(f"{source} is a safetensors file, but no toptune model")
+        raise ModelFileError(f"{source} is a safetensors file, but not one of toptune's")
     try:
         document = json.loads(metadata[_KEY])
-        version = document["format_version"]
+        found, version = document["kind"], document["format_version"]
     except (ValueError, KeyError, TypeError) as error:
         raise ModelFileError(f"{source}: its description is damaged: {error}") from error
-    if version != FORMAT_VERSION:
+    if found != kind:
+        raise ModelFileError(f"{source} holds toptune {found}, but a {kind} file is needed")
+    if version != format_version:
         raise ModelFileError(
-            f"{source} has format version {version}; this toptune reads version {FORMAT_VERSION}. "
-            "Use the toptune that wrote it, or train again"
+            f"{source} has format version {version}; this toptune reads version {format_version}. "
+            "Use the toptune that wrote it, or make it again"
         )
     missing = sorted(set(required) - tensors.keys())
     if missing:

@@ -1,0 +1,378 @@
+"""Which network: an embedded one, any timm name, or a local checkpoint; with its preprocessing.
+
+The preprocessing travels with the weights: it is timm's `pretrained_cfg`, never an option. The
+network is used without its classifier; its features are the pooled output of the last layer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import socket
+import urllib.request
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+import huggingface_hub
+import timm
+import torch
+from safetensors import SafetensorError
+from timm.data.config import resolve_data_config
+from timm.models import load_state_dict
+from torch import Tensor, nn
+
+from toptune.errors import BackboneError
+from toptune.features.embedded import EMBEDDED, load_embedded
+from toptune.images import Geometry
+
+DEFAULT = "efficientnet_lite0"
+
+#: The one layer that is tapped: the pooled output of the last one.
+LAST = "last"
+
+# Networks worth a try that are not installed with this package; any other timm name works as well.
+_SUGGESTED = (
+    "resnet18.a1_in1k",
+    "resnet50.a1_in1k",
+    "convnext_tiny.in12k_ft_in1k",
+    "efficientnet_b0.ra_in1k",
+)
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What a network expects: geometry, then (pixel / 255 - mean) / std per colour.
+
+    Attributes
+    ----------
+    geometry : Geometry
+        How an image is cut and resized.
+    mean, std : tuple of float
+        Red, green and blue, on the scale 0 to 1.
+    """
+
+    geometry: Geometry
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the values by name, as JSON can hold them."""
+        return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True, eq=False)
+class Backbone:
+    """A frozen network.
+
+    Attributes
+    ----------
+    name : str
+        As it was asked for.
+    architecture : str
+        timm's name of the architecture, with whatever else shapes the computation.
+    module : nn.Module
+        Normalised images (b, 3, h, w) -> features (b, d); in evaluation mode, without gradients.
+    groups : dict of str to int
+        Layers tapped and the number of features of each, in the order of the columns.
+    preprocessing : Preprocessing
+        What belongs to the weights.
+    weights_sha256 : str
+        Over names, types, shapes and values of all tensors, in hexadecimal.
+    """
+
+    name: str
+    architecture: str
+    module: nn.Module
+    groups: dict[str, int]
+    preprocessing: Preprocessing
+    weights_sha256: str
+
+    @property
+    def n_features(self) -> int:
+        """Number of features d per image."""
+        return sum(self.groups.values())
+
+    def spec(self) -> dict[str, Any]:
+        """Return what decides the features of an image, apart from the arithmetic's precision."""
+        return {
+            "architecture": self.architecture,
+            "weights_sha256": self.weights_sha256,
+            "preprocessing": self.preprocessing.to_dict(),
+            "layers": self.groups,
+        }
+
+
+@dataclass(frozen=True)
+class BackboneInfo:
+    """One line of `toptune backbones`.
+
+    Attributes
+    ----------
+    name : str
+        To be given as ``backbone``.
+    available : bool
+        Whether it can be used on this machine without any download.
+    n_features : int
+        Features per image.
+    input_size : tuple of int
+        Height and width, pixels.
+    where : str
+        Where its weights are, or come from.
+    note : str
+        Anything else.
+    """
+
+    name: str
+    available: bool
+    n_features: int
+    input_size: tuple[int, int]
+    where: str
+    note: str = ""
+
+
+def load_backbone(name: str = DEFAULT) -> Backbone:
+    """Find a network and its weights.
+
+    Parameters
+    ----------
+    name : str, default="efficientnet_lite0"
+        One of: an embedded network (efficientnet_lite0, _lite1, _lite2); a timm name such as
+        ``resnet50.a1_in1k``, whose weights are taken from the Hugging Face cache or, unless
+        HF_HUB_OFFLINE is set, fetched; ``local-dir:FOLDER``, a folder with timm's config.json and
+        weights; ``ARCH=FILE``, a timm name and a local .safetensors or .pth file for it.
+
+    Returns
+    -------
+    Backbone
+
+    Raises
+    ------
+    BackboneError
+        If the name is unknown, or the weights are not there, damaged or of another architecture.
+
+    Examples
+    --------
+    >>> backbone = load_backbone()
+    >>> backbone.architecture, backbone.n_features, backbone.preprocessing.geometry.size
+    ('tf_efficientnet_lite0', 1280, (224, 224))
+    """
+    if name in EMBEDDED:
+        return _frozen(name, EMBEDDED[name].architecture, load_embedded(name))
+    if name.startswith("local-dir:"):
+        return _from_folder(name, Path(name.removeprefix("local-dir:")))
+    if "=" in name:
+        architecture, _, file = name.partition("=")
+        return _from_file(name, architecture, Path(file))
+    return _from_hub(name)
+
+
+def list_backbones() -> list[BackboneInfo]:
+    """List the embedded networks, those in the Hugging Face cache, and a few suggestions.
+
+    Returns
+    -------
+    list of BackboneInfo
+        What can be used here without a download comes first.
+    """
+    rows = [
+        BackboneInfo(
+            name,
+            known.path() is not None,
+            known.n_features,
+            (known.size, known.size),
+            f"package {known.package.replace('_', '-')}",
+            "default" if name == DEFAULT else "",
+        )
+        for name, known in EMBEDDED.items()
+    ]
+    cached = _cached_names()
+    for name in sorted(set(cached) | set(_SUGGESTED)):
+        config = timm.get_pretrained_cfg(name)
+        if config is None:
+            continue
+        with torch.device("meta"):
+            module = timm.create_model(name, num_classes=0)
+        where = "Hugging Face cache" if name in cached else "Hugging Face hub, to be fetched"
+        _, height, width = config.input_size
+        rows.append(BackboneInfo(name, name in cached, _width(module), (height, width), where))
+    return sorted(rows, key=lambda row: not row.available)
+
+
+# ------------------------------------------------------------------------------- where it is from
+
+
+def _from_folder(name: str, folder: Path) -> Backbone:
+    config = folder / "config.json"
+    if not config.is_file():
+        raise BackboneError(f"no config.json in {folder}: local-dir: wants a folder saved by timm")
+    try:
+        described = json.loads(config.read_text(encoding="utf-8"))
+        shape = {key: described.get(key) for key in ("architecture", "model_args")}
+        module = timm.create_model(name, pretrained=True, num_classes=0)
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
+        raise BackboneError(f"cannot load a network from {folder}: {_line(error)}") from error
+    arguments = shape["model_args"]
+    return _frozen(
+        name,
+        str(shape["architecture"]) + (f" {json.dumps(arguments)}" if arguments else ""),
+        module,
+    )
+
+
+def _from_file(name: str, architecture: str, file: Path) -> Backbone:
+    if not timm.is_model(architecture):
+        raise BackboneError(f"{architecture!r} in {name!r} is no timm architecture (ARCH=FILE)")
+    if not file.is_file():
+        raise BackboneError(f"no weights file at {file}")
+    try:
+        module = timm.create_model(architecture, num_classes=0)
+        tensors = load_state_dict(str(file), device="cpu", weights_only=True)
+    # torch and pickle raise whatever a damaged file leads them to.
+    except Exception as error:
+        raise BackboneError(f"cannot read weights from {file}: {_line(error)}") from error
+    _fill(module, tensors, architecture, file)
+    return _frozen(name, architecture.partition(".")[0], module)
+
+
+def _fill(module: nn.Module, tensors: dict[str, Tensor], architecture: str, file: Path) -> None:
+    """Load `tensors`, of which only a classifier may be left over."""
+    expected = module.state_dict()
+    classifier = _config(module).get("classifier") or ()
+    heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
+    missing = sorted(expected.keys() - tensors.keys())
+    left = sorted(
+        key
+        for key in tensors.keys() - expected.keys()
+        if not any(key.startswith(f"{head}.") for head in heads)
+    )
+    other = sorted(
+        key for key in expected.keys() & tensors.keys() if expected[key].shape != tensors[key].shape
+    )
+    for what, keys in (("lacks", missing), ("has unknown", left), ("has other shapes for", other)):
+        if keys:
+            more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
+            raise BackboneError(
+                f"{file} does not fit {architecture}: it {what} tensors {keys[0]!r}{more}"
+            )
+    module.load_state_dict({key: tensors[key] for key in expected})
+
+
+def _from_hub(name: str) -> Backbone:
+    architecture = name.partition(".")[0].removeprefix("hf-hub:")
+    if not name.startswith("hf-hub:"):
+        if not timm.is_model(architecture):
+            known = ", ".join(EMBEDDED)
+            raise BackboneError(
+                f"unknown network {name!r}: give {known}, a timm name, ARCH=FILE or "
+                "local-dir:FOLDER"
+            )
+        config = timm.get_pretrained_cfg(name, allow_unregistered=False)
+        if config is None or not config.has_weights:
+            raise BackboneError(
+                f"timm has no pretrained weights for {name!r}; it has: "
+                + (", ".join(timm.list_pretrained(f"{architecture}.*")) or "none")
+            )
+        repository = config.hf_hub_id
+    else:
+        repository = name.removeprefix("hf-hub:")
+    if repository and not _is_cached(repository):
+        _check_hub(name)
+    try:
+        module = timm.create_model(name, pretrained=True, num_classes=0)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise BackboneError(f"{_absent(name)}: {_line(error)}") from error
+    return _frozen(name, str(_config(module).get("architecture") or architecture), module)
+
+
+def _check_hub(name: str) -> None:
+    """Fail at once where the hub cannot be reached; its client would retry for a minute."""
+    if huggingface_hub.constants.HF_HUB_OFFLINE:
+        raise BackboneError(f"{_absent(name)}, and HF_HUB_OFFLINE is set")
+    if urllib.request.getproxies():
+        return  # a direct connection would prove nothing
+    hub = urlparse(huggingface_hub.constants.ENDPOINT)
+    try:
+        socket.create_connection((hub.hostname or "", hub.port or 443), timeout=5).close()
+    except OSError as error:
+        raise BackboneError(f"{_absent(name)}, and {hub.hostname} cannot be reached") from error
+
+
+def _absent(name: str) -> str:
+    return (
+        f"the weights of {name!r} are not on this machine (copy them into the Hugging Face cache "
+        f"from one that has them, give a file as {name}=FILE, or use {DEFAULT})"
+    )
+
+
+def _is_cached(repository: str) -> bool:
+    names = ("model.safetensors", "pytorch_model.bin")
+    return any(
+        isinstance(huggingface_hub.try_to_load_from_cache(repository, name), str) for name in names
+    )
+
+
+def _cached_names() -> list[str]:
+    """Names of the timm networks in the Hugging Face cache."""
+    try:
+        repositories = huggingface_hub.scan_cache_dir().repos
+    except (huggingface_hub.CacheNotFound, OSError):
+        return []
+    names = (r.repo_id.removeprefix("timm/") for r in repositories if r.repo_id.startswith("timm/"))
+    return [n for n in names if timm.is_model(n.partition(".")[0]) and _is_cached(f"timm/{n}")]
+
+
+# ----------------------------------------------------------------------------------- common parts
+
+
+def _frozen(name: str, architecture: str, module: nn.Module) -> Backbone:
+    module.eval().requires_grad_(False)
+    return Backbone(
+        name=name,
+        architecture=architecture,
+        module=module,
+        groups={LAST: _width(module)},
+        preprocessing=_preprocessing(name, module),
+        weights_sha256=_hash_tensors(module.state_dict()),
+    )
+
+
+def _config(module: nn.Module) -> dict[str, Any]:
+    """Return timm's `pretrained_cfg` of a network."""
+    config: dict[str, Any] = dict(module.pretrained_cfg)  # type: ignore[arg-type]
+    return config
+
+
+def _width(module: nn.Module) -> int:
+    return int(getattr(module, "head_hidden_size", None) or module.num_features)  # type: ignore[arg-type]
+
+
+def _preprocessing(name: str, module: nn.Module) -> Preprocessing:
+    config = resolve_data_config({}, model=module)  # type: ignore[no-untyped-call]
+    channels, height, width = config["input_size"]
+    if channels != 3:
+        raise BackboneError(f"{name} wants {channels} channels; only colour networks are supported")
+    mean, std = tuple(config["mean"]), tuple(config["std"])
+    geometry = Geometry(
+        size=(height, width),
+        crop_pct=config["crop_pct"],
+        crop_mode=config["crop_mode"],
+        interpolation=config["interpolation"],
+        fill=(round(255 * mean[0]), round(255 * mean[1]), round(255 * mean[2])),
+    )
+    return Preprocessing(geometry, mean, std)
+
+
+def _hash_tensors(tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for key in sorted(tensors):
+        tensor = tensors[key].detach().cpu().contiguous()
+        digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _line(error: BaseException) -> str:
+    """First line of an error's text."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

@@ -1,0 +1,288 @@
+"""Images -> Features: read, look up, decode, run, store.
+
+Threads read the files and look their contents up in the cache; what is not there they decode, while
+the network runs on what was decoded before. A fixed number of images is under way at any time, so
+memory does not grow with their number. New features go to the cache every two seconds, and when
+the run ends for whatever reason: a killed run goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toptune.errors import DataError, DataWarning
+from toptune.features.backbones import Backbone
+from toptune.features.cache import FeatureCache, cache_dir
+from toptune.features.engines import Engine, make_engine
+from toptune.features.store import Features
+from toptune.images import (
+    Geometry,
+    ImageSet,
+    ImageSource,
+    Quarantined,
+    UnreadableImage,
+    content_hash,
+    decode,
+    read_source,
+)
+from toptune.progress import progress_bar
+
+# New features are stored when so many are waiting, or so many seconds have passed.
+_STORE_ROWS = 512
+_STORE_SECONDS = 2.0
+
+
+def extract(
+    images: ImageSet,
+    backbone: Backbone,
+    *,
+    engine: Engine | None = None,
+    cache: str | os.PathLike[str] | None = "auto",
+    strict: bool = False,
+    progress: bool | None = None,
+    n_workers: int | None = None,
+) -> Features:
+    """Compute the features of images, or read those that were computed before.
+
+    Parameters
+    ----------
+    images : ImageSet
+        From `toptune.images.open_images` or `from_arrays`.
+    backbone : Backbone
+        Network.
+    engine : Engine, optional
+        What runs it; by default what `make_engine` chooses.
+    cache : "auto", path or None, default="auto"
+        Folder of the cache; "auto" is `cache_dir()`, None neither reads nor keeps anything.
+    strict : bool, default=False
+        Raise an error for the first image that cannot be read, instead of setting it aside.
+    progress : bool, optional
+        Whether to show a progress bar; by default if somebody can see it.
+    n_workers : int, optional
+        Threads that read and decode; by default one per processor.
+
+    Returns
+    -------
+    Features
+        In the order of `images`; those that could not be read are in its `quarantined`.
+
+    Raises
+    ------
+    DataError
+        If there are no images, none can be read, or, with `strict`, one cannot.
+    StorageError
+        If the cache cannot be used.
+
+    Warns
+    -----
+    DataWarning
+        If images were set aside, or a class lost all of its images.
+    """
+    if len(images) == 0 and not images.quarantined:
+        raise DataError("there are no images to extract features from")
+    if strict and images.quarantined:
+        raise _strict_error(images.quarantined[0])
+    start = time.perf_counter()
+    folder = cache_dir() if cache == "auto" else None if cache is None else Path(cache)
+    engine = engine or make_engine(backbone, cache=folder)
+    spec = {**backbone.spec(), "precision": engine.precision, "device": engine.device}
+    n_threads = n_workers or os.cpu_count() or 1
+    stored = FeatureCache(folder, spec=spec, n_features=backbone.n_features) if folder else None
+    run = _Run(images, backbone, engine, stored, strict)
+    try:
+        with progress_bar("extracting", len(images), enabled=progress) as advance:
+            run.go(n_threads, advance)
+    finally:
+        if stored is not None:
+            stored.close()
+    seconds = time.perf_counter() - start
+    found = run.features(
+        {"backbone": backbone.name, **spec, "engine": engine.name}, seconds=seconds
+    )
+    _warn(images, found)
+    return found
+
+
+@dataclass(frozen=True)
+class _Read:
+    """One image after its thread: stored features, else pixels, else the reason of its failure."""
+
+    digest: bytes = b""
+    features: NDArray[np.float32] | None = None  # (d,)
+    pixels: NDArray[np.uint8] | None = None  # (h, w, 3)
+    fault: str = ""
+
+
+def _read(source: ImageSource, geometry: Geometry, cache: FeatureCache | None) -> _Read:
+    try:
+        loaded = read_source(source)
+        digest = content_hash(loaded)
+        known = cache.get(digest) if cache is not None else None
+        if known is not None:
+            return _Read(digest, features=known)
+        return _Read(digest, pixels=decode(loaded, geometry))
+    except UnreadableImage as error:
+        return _Read(fault=error.reason)
+
+
+class _Run:
+    """The state of one extraction."""
+
+    def __init__(
+        self,
+        images: ImageSet,
+        backbone: Backbone,
+        engine: Engine,
+        cache: FeatureCache | None,
+        strict: bool,
+    ) -> None:
+        self.images = images
+        self.groups = backbone.groups
+        self.geometry = backbone.preprocessing.geometry
+        self.engine = engine
+        self.cache = cache
+        self.strict = strict
+        self.X = np.empty((len(images), backbone.n_features), dtype=np.float32)
+        self.faults: dict[int, str] = {}
+        self.first_with: dict[bytes, int] = {}  # digest -> first image that has it
+        self.same_as: dict[int, int] = {}  # image -> earlier image with the same content
+        self.batches: deque[list[tuple[int, bytes]]] = deque()  # handed to the engine, in order
+        self.unsaved: list[tuple[bytes, int]] = []
+        self.saved_at = time.monotonic()
+
+    def go(self, n_threads: int, advance: Callable[[int], None]) -> None:
+        """Fill `X`."""
+        pool = ThreadPoolExecutor(n_threads, thread_name_prefix="decode")
+        try:
+            for rows in self.engine.run(self._pixel_batches(pool, n_threads, advance)):
+                self._take(rows)
+                advance(len(rows))
+            for image, earlier in self.same_as.items():
+                if earlier in self.faults:
+                    self.faults[image] = self.faults[earlier]
+                self.X[image] = self.X[earlier]
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+            self._save()
+
+    def _pixel_batches(
+        self, pool: ThreadPoolExecutor, n_threads: int, advance: Callable[[int], None]
+    ) -> Iterator[NDArray[np.uint8]]:
+        """Yield what must be computed, in batches; settle everything else."""
+        pixels: list[NDArray[np.uint8]] = []
+        batch: list[tuple[int, bytes]] = []
+        for image, read in self._in_order(pool, n_threads):
+            if read.fault:
+                self._set_aside(image, read.fault)
+                advance(1)
+            elif read.features is not None:
+                self.X[image] = read.features
+                advance(1)
+            elif read.digest in self.first_with:
+                self.same_as[image] = self.first_with[read.digest]
+                advance(1)
+            elif read.pixels is not None:
+                self.first_with[read.digest] = image
+                batch.append((image, read.digest))
+                pixels.append(read.pixels)
+            if len(batch) == self.engine.batch_size:
+                self.batches.append(batch)
+                yield np.stack(pixels)
+                batch, pixels = [], []
+        if batch:
+            self.batches.append(batch)
+            yield np.stack(pixels)
+
+    def _in_order(self, pool: ThreadPoolExecutor, n_threads: int) -> Iterator[tuple[int, _Read]]:
+        """Yield every image as its thread left it; only so many are under way."""
+        ahead = 2 * n_threads + 2 * self.engine.batch_size
+        under_way: deque[Future[_Read]] = deque()
+        done = 0
+        for source in self.images.sources:
+            under_way.append(pool.submit(_read, source, self.geometry, self.cache))
+            if len(under_way) >= ahead:
+                yield done, under_way.popleft().result()
+                done += 1
+        while under_way:
+            yield done, under_way.popleft().result()
+            done += 1
+
+    def _take(self, rows: NDArray[np.float32]) -> None:
+        for (image, digest), x in zip(self.batches.popleft(), rows, strict=True):
+            self.X[image] = x
+            if np.isfinite(x).all():
+                self.unsaved.append((digest, image))
+            else:
+                self._set_aside(image, "the network's features of it are not finite")
+        waited = time.monotonic() - self.saved_at
+        if len(self.unsaved) >= _STORE_ROWS or waited >= _STORE_SECONDS:
+            self._save()
+
+    def _save(self) -> None:
+        if self.cache is not None:
+            self.cache.put((digest, self.X[image]) for digest, image in self.unsaved)
+        self.unsaved = []
+        self.saved_at = time.monotonic()
+
+    def _set_aside(self, image: int, reason: str) -> None:
+        self.faults[image] = reason
+        if self.strict:
+            raise _strict_error(Quarantined(self.images.ids[image], reason))
+
+    def features(self, provenance: dict[str, object], *, seconds: float) -> Features:
+        """Return the rows of the images that could be read."""
+        images, X = self.images, self.X
+        found = tuple(Quarantined(images.ids[i], self.faults[i]) for i in sorted(self.faults))
+        quarantined = images.quarantined + found
+        if len(self.faults) == len(images):
+            first = quarantined[0]
+            raise DataError(
+                f"none of the {len(quarantined)} images can be read; the first, {first.id!r}: "
+                f"{first.reason}"
+            )
+        if self.faults:
+            kept = [i for i in range(len(images)) if i not in self.faults]
+            images, X = images.subset(kept), X[kept]
+        return Features(
+            X=X,
+            ids=images.ids,
+            labels=images.labels,
+            groups=self.groups,
+            provenance=provenance,
+            quarantined=quarantined,
+            seconds=seconds,
+        )
+
+
+def _strict_error(item: Quarantined) -> DataError:
+    return DataError(f"{item.id}: {item.reason} (unreadable images are errors in strict mode)")
+
+
+def _warn(images: ImageSet, found: Features) -> None:
+    if found.quarantined:
+        first = found.quarantined[0]
+        n = len(found.quarantined)
+        warnings.warn(
+            f"{n} {'image' if n == 1 else 'images'} could not be read and "
+            f"{'is' if n == 1 else 'are'} left out; the first, {first.id}: {first.reason}",
+            DataWarning,
+            stacklevel=3,
+        )
+    if images.labels is not None and found.labels is not None:
+        lost = sorted(set(images.labels.tolist()) - set(found.labels.tolist()))
+        if lost:
+            warnings.warn(
+                f"classes without one readable image are left out: {', '.join(lost)}",
+                DataWarning,
+                stacklevel=3,
+            )

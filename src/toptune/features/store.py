@@ -1,0 +1,143 @@
+"""Features: one row per image, with ids, labels and where they came from; and their file."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toptune.errors import DataError, ModelFileError
+from toptune.images import Quarantined
+from toptune.tensor_file import load_tensors, save_tensors
+
+#: Raised by one whenever an older reader would misunderstand the file.
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """Features of n images.
+
+    Attributes
+    ----------
+    X : ndarray of float32, shape (n, d)
+        As the network gives them, not normalised.
+    ids : tuple of str
+        Names of the images, one per row.
+    labels : ndarray of str, shape (n,), or None
+        Class names.
+    groups : dict of str to int
+        Layers and the number of columns of each, in order; they add up to d.
+    provenance : dict
+        Backbone, weights hash, preprocessing, layers, engine and precision.
+    quarantined : tuple of Quarantined
+        Images set aside, with the reason; they have no row.
+    seconds : float
+        Time that the extraction took.
+
+    Raises
+    ------
+    DataError
+        If the lengths do not fit each other.
+    """
+
+    X: NDArray[np.float32]
+    ids: tuple[str, ...]
+    labels: NDArray[np.str_] | None
+    groups: dict[str, int]
+    provenance: dict[str, Any] = field(default_factory=dict)
+    quarantined: tuple[Quarantined, ...] = ()
+    seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        n = len(self.ids)
+        if self.X.shape != (n, sum(self.groups.values())):
+            raise DataError(
+                f"features must have shape ({n}, {sum(self.groups.values())}) for {n} ids and the "
+                f"groups {self.groups}, got {self.X.shape}"
+            )
+        if self.labels is not None and self.labels.shape != (n,):
+            raise DataError(f"labels must have shape ({n},), got {self.labels.shape}")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the features to one safetensors file, replacing it if it exists.
+
+        Its tensor ``features`` is readable by anybody; the ids and labels are JSON lists, stored as
+        tensors of UTF-8 bytes because a safetensors header has a limited size.
+
+        Parameters
+        ----------
+        path : path
+            By custom named ``*.safetensors``.
+
+        Raises
+        ------
+        StorageError
+            If it cannot be written.
+        """
+        tensors: dict[str, NDArray[Any]] = {"features": self.X, "ids": _encoded(self.ids)}
+        if self.labels is not None:
+            tensors["labels"] = _encoded(self.labels.tolist())
+        save_tensors(
+            path,
+            tensors,
+            {
+                "groups": list(self.groups.items()),
+                "provenance": self.provenance,
+                "quarantined": [vars(item) for item in self.quarantined],
+                "seconds": self.seconds,
+            },
+            kind="features",
+            format_version=FORMAT_VERSION,
+        )
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Features:
+        """Read features that `save` wrote.
+
+        Parameters
+        ----------
+        path : path
+            A feature file.
+
+        Returns
+        -------
+        Features
+
+        Raises
+        ------
+        ModelFileError
+            If the file is missing, damaged, of another kind or of another format version.
+        """
+        tensors, document = load_tensors(
+            path, kind="features", format_version=FORMAT_VERSION, required=("features", "ids")
+        )
+        try:
+            labels = tensors.get("labels")
+            return cls(
+                X=tensors["features"],
+                ids=tuple(_decoded(tensors["ids"])),
+                labels=None if labels is None else np.array(_decoded(labels), dtype=np.str_),
+                groups={name: int(width) for name, width in document["groups"]},
+                provenance=document["provenance"],
+                quarantined=tuple(Quarantined(**item) for item in document["quarantined"]),
+                seconds=float(document["seconds"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelFileError(f"{path}: its description is damaged: {error!r}") from error
+
+
+def _encoded(names: Sequence[str]) -> NDArray[np.uint8]:
+    return np.frombuffer(json.dumps(list(names), ensure_ascii=False).encode(), dtype=np.uint8)
+
+
+def _decoded(tensor: NDArray[Any]) -> list[str]:
+    return [str(name) for name in json.loads(tensor.tobytes())]
