@@ -25,7 +25,8 @@ from toptune.features import Features, extract, load_backbone
 from toptune.images import ImageSet, open_images, splits_of, stratified_split
 from toptune.versions import library_versions
 
-console = Console()
+# Wide enough for the widest table, also where the output goes to a file.
+console = Console(width=None if Console().is_terminal else 180)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Inducing points: which rows of the training set the Nystrom approximation is built on.
 
-Letters: n samples, m centers. Every function returns sorted row indices without repetition.
+Letters: n samples, m centers.
 """
 
 from __future__ import annotations
@@ -26,25 +26,13 @@ def automatic_n_centers(n: int) -> int:
     return n if n <= EXACT_SAMPLES else max(EXACT_SAMPLES, int(CENTERS_PER_SQRT_N * n**0.5))
 
 
-def uniform_centers(
-    n: int,
-    m: int,
-    *,
-    random_state: np.random.RandomState,
-) -> NDArray[np.intp]:  # (m,)
-    """Draw m of n rows, all equally likely; all rows where m >= n."""
-    if m >= n:
-        return np.arange(n)
-    return np.sort(random_state.choice(n, size=m, replace=False))
-
-
 def balanced_centers(
     y: NDArray[np.intp],  # (n,) class codes
     m: int,
     *,
     random_state: np.random.RandomState,
 ) -> NDArray[np.intp]:  # (m,)
-    """Draw m rows with as equal a share for every class as its size allows.
+    """Draw m different rows with as equal a share for every class as its size allows; sorted.
 
     A class smaller than its share gives all its rows, and the rest is shared among the others, so
     that a rare class is not represented by a handful of centers.

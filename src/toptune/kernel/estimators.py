@@ -188,7 +188,11 @@ class KernelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if len(self.classes_) < 2:
             raise ValueError(
                 "classification needs at least two classes, got one class"
-                + (f": {self.classes_[0]!r}" if len(self.classes_) else " or none with weight > 0")
+                + (
+                    f": {self.classes_.tolist()[0]!r}"
+                    if len(self.classes_)
+                    else " or none with weight > 0"
+                )
             )
         # Distances do not change when the origin moves, and rounding errors are least when it is
         # the mean. The linear kernel has no such freedom.

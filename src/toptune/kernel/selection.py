@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,25 +113,34 @@ def selection_subset(
     *,
     random_state: np.random.RandomState,
 ) -> NDArray[np.intp]:
-    """Row indices of a random subset that keeps the proportions of the strata within one sample.
+    """Row indices of a random subset with the proportions of the strata, sorted.
 
     Every stratum keeps at least one sample where `size` allows.
     """
     n = len(strata)
     if n <= size:
         return np.arange(n)
+    counts = np.unique(strata, return_counts=True)[1]
+    quota = _quotas(counts * (size / n), size)
     order = random_state.permutation(n)
     order = order[np.argsort(strata[order], kind="stable")]
-    counts = np.unique(strata, return_counts=True)[1]
-    # Systematic sampling over the rows laid out stratum by stratum: equal steps take from each
-    # stratum its share. The first of each stratum is put in place of a row of the largest.
-    picked = order[(np.arange(size) * n) // size]
-    first = order[np.concatenate([[0], np.cumsum(counts)[:-1]])]
-    missing = first[~np.isin(strata[first], strata[picked])]
-    if 0 < len(missing) < size:
-        largest = np.flatnonzero(strata[picked] == np.argmax(np.bincount(strata[picked])))
-        picked = np.concatenate([np.delete(picked, largest[: len(missing)]), missing])
-    return np.sort(picked)
+    starts = np.cumsum(counts) - counts
+    return np.sort(np.concatenate([order[a : a + q] for a, q in zip(starts, quota, strict=True)]))
+
+
+def _quotas(
+    shares: NDArray[Any],  # (k,), adding up to size
+    size: int,
+) -> NDArray[np.intp]:  # (k,)
+    """Whole numbers near the shares that add up to size, none of them zero where size allows."""
+    quota = np.maximum(np.floor(shares).astype(np.intp), 1)
+    while quota.sum() < size:
+        quota[np.argmax(shares - quota)] += 1
+    while quota.sum() > size:
+        several = quota > 1
+        excess = np.where(several if several.any() else quota > 0, quota - shares, -np.inf)
+        quota[np.argmax(excess)] -= 1
+    return quota
 
 
 def as_float(value: float | str, name: str) -> float | None:

@@ -177,6 +177,9 @@ def nystrom_system(
     n, m = operator.X.shape[0], Z.shape[0]
     centers = KernelOperator(Z.double(), Z.double(), operator.kernel, operator.bandwidth)
     K_mm = torch.cat([K for _, K in centers.blocks()])
+    # Directions that the dtype of the products cannot resolve, such as the difference of two equal
+    # centers, would turn rounding errors into features of unit scale.
+    K_mm.diagonal().add_(torch.finfo(dtype).eps * float(K_mm.diagonal().mean()))
     L = cholesky_factor((K_mm + K_mm.T) / 2, name="the kernel matrix of the centers")
     whiten = torch.linalg.solve_triangular(L, torch.eye(m, dtype=L.dtype), upper=False).T.to(dtype)
     sqrt_w = w.sqrt()

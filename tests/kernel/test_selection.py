@@ -1,0 +1,108 @@
+"""What is selected is the best of the grid, by refits; and the subset keeps the classes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from toptune.kernel.calibration import fit_temperature
+from toptune.kernel.kernels import kernel_matrix
+from toptune.kernel.selection import (
+    BANDWIDTH_FACTORS,
+    as_float,
+    best_penalty,
+    select,
+    selection_subset,
+)
+from toptune.kernel.solvers import exact_path
+
+
+def moons(n: int = 36) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    rng = np.random.default_rng(0)
+    codes = np.arange(n) % 3
+    X = rng.normal(size=(n, 2)) + 1.5 * np.eye(3)[codes][:, :2]
+    Y = 2.0 * np.eye(3)[codes] - 1.0
+    return torch.tensor(X), torch.tensor(Y), torch.tensor(codes)
+
+
+def test_the_choice_is_the_best_of_the_grid_by_brute_force_refits() -> None:
+    X, Y, codes = moons()
+    n, w, penalties = len(X), torch.ones(len(X)).double(), (1.0, 1e-2, 1e-4)
+
+    def loss(scores: torch.Tensor) -> float:
+        return fit_temperature(scores, codes, w)[1]
+
+    best, path, tried = select(X, Y, w, kernel="gaussian", penalties=penalties, loss=loss)
+    distances = torch.pdist(X)
+    brute = {}
+    for factor in BANDWIDTH_FACTORS:
+        bandwidth = factor * float(distances.median())
+        K = kernel_matrix(X, X, "gaussian", bandwidth)
+        for penalty in penalties:
+            scores = torch.empty_like(Y)
+            for i in range(n):
+                kept = torch.arange(n) != i
+                A = K[kept][:, kept] + penalty * n * torch.eye(n - 1).double()
+                scores[i] = K[i, kept] @ torch.linalg.solve(A, Y[kept])
+            brute[bandwidth, penalty] = loss(scores)
+    expected = min(brute, key=lambda pair: brute[pair])
+    assert (best.bandwidth, best.penalty) == (pytest.approx(expected[0]), expected[1])
+    assert best.loss == pytest.approx(brute[expected], rel=1e-6)
+    assert [c.loss for c in tried] == pytest.approx(list(brute.values()), rel=1e-6)
+    # the path that is returned is that of the chosen bandwidth
+    assert loss(path.leave_one_out(best.penalty)) == pytest.approx(best.loss)
+
+
+def test_a_tie_goes_to_the_stronger_penalty() -> None:
+    X, Y, _ = moons()
+    path = exact_path(kernel_matrix(X, X, "gaussian", 1.0), Y, torch.ones(len(X)).double())
+    best, tried = best_penalty(path, (1.0, 1e-1, 1e-2), lambda scores: 1.0, bandwidth=1.0)
+    assert best.penalty == 1.0
+    assert [c.penalty for c in tried] == [1.0, 1e-1, 1e-2]
+
+
+def test_losses_that_are_not_finite_are_passed_over_and_none_left_is_an_error() -> None:
+    X, Y, _ = moons()
+    path = exact_path(kernel_matrix(X, X, "gaussian", 1.0), Y, torch.ones(len(X)).double())
+    losses = iter([float("nan"), 2.0, float("inf")])
+    best, _ = best_penalty(path, (1.0, 0.1, 0.01), lambda scores: next(losses), bandwidth=1.0)
+    assert best.penalty == 0.1
+    with pytest.raises(FloatingPointError, match="bandwidth=1"):
+        best_penalty(path, (1.0,), lambda scores: float("nan"), bandwidth=1.0)
+
+
+@given(
+    counts=st.lists(st.integers(1, 40), min_size=1, max_size=6),
+    size=st.integers(6, 60),
+    seed=st.integers(0, 50),
+)
+def test_the_subset_keeps_every_class_and_about_its_share(
+    counts: list[int], size: int, seed: int
+) -> None:
+    rng = np.random.RandomState(seed)
+    y = rng.permutation(np.repeat(np.arange(len(counts)), counts))
+    rows = selection_subset(y, size, random_state=rng)
+    n = len(y)
+    assert np.all(np.diff(rows) > 0)
+    assert len(rows) == min(size, n)
+    kept = np.bincount(y[rows], minlength=len(counts))
+    assert kept.min() >= 1
+    share = np.array(counts) * min(size / n, 1.0)
+    # one for rounding, and the largest class makes room for those that would get none
+    rescued = int((share < 1).sum())
+    assert np.all(np.abs(kept - share) <= 1 + rescued)
+
+
+def test_the_subset_follows_the_seed() -> None:
+    y = np.zeros(100, dtype=np.intp)
+    draws = [selection_subset(y, 10, random_state=np.random.RandomState(s)) for s in (0, 0, 1)]
+    assert np.array_equal(draws[0], draws[1])
+    assert not np.array_equal(draws[0], draws[2])
+
+
+@pytest.mark.parametrize(("value", "expected"), [("auto", None), (2, 2.0), (0.5, 0.5)])
+def test_as_float(value: float | str, expected: float | None) -> None:
+    assert as_float(value, "penalty") == expected
