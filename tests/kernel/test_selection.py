@@ -12,8 +12,10 @@ from toptune.kernel.calibration import fit_temperature
 from toptune.kernel.kernels import kernel_matrix
 from toptune.kernel.selection import (
     BANDWIDTH_FACTORS,
+    Candidate,
     as_float,
     best_penalty,
+    descend_penalties,
     select,
     selection_subset,
 )
@@ -35,7 +37,7 @@ def test_the_choice_is_the_best_of_the_grid_by_brute_force_refits() -> None:
     def loss(scores: torch.Tensor) -> float:
         return fit_temperature(scores, codes, w)[1]
 
-    best, path, tried = select(X, Y, w, kernel="gaussian", penalties=penalties, loss=loss)
+    best, tried = select(X, Y, w, kernel="gaussian", bandwidth=None, penalties=penalties, loss=loss)
     distances = torch.pdist(X)
     brute = {}
     for factor in BANDWIDTH_FACTORS:
@@ -52,8 +54,44 @@ def test_the_choice_is_the_best_of_the_grid_by_brute_force_refits() -> None:
     assert (best.bandwidth, best.penalty) == (pytest.approx(expected[0]), expected[1])
     assert best.loss == pytest.approx(brute[expected], rel=1e-6)
     assert [c.loss for c in tried] == pytest.approx(list(brute.values()), rel=1e-6)
-    # the path that is returned is that of the chosen bandwidth
-    assert loss(path.leave_one_out(best.penalty)) == pytest.approx(best.loss)
+    given, tried = select(
+        X, Y, w, kernel="gaussian", bandwidth=best.bandwidth, penalties=penalties, loss=loss
+    )
+    assert given == best
+    assert [c.penalty for c in tried] == list(penalties)
+
+
+def test_selection_leaves_the_number_of_threads_alone() -> None:
+    X, Y, _ = moons()
+    before = torch.get_num_threads()
+    w = torch.ones(len(X)).double()
+    select(X, Y, w, kernel="gaussian", bandwidth=None, penalties=(0.1,), loss=lambda scores: 1.0)
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize("start", [0, 3, 6])
+def test_the_descent_finds_the_best_penalty_from_anywhere(start: int) -> None:
+    X, Y, codes = moons(60)
+    w, penalties = torch.ones(60).double(), tuple(10.0**-k for k in range(7))
+    K = kernel_matrix(X, X, "gaussian", 1.5)
+
+    def loss(scores: torch.Tensor) -> float:
+        return fit_temperature(scores, codes, w)[1]
+
+    path = exact_path(K, Y, w)
+    losses = [loss(scores) for scores in path.leave_one_out_path(penalties)]
+    k = int(np.argmin(losses))
+    assert 0 < k < 6  # and the loss has one valley, or the descent could not be exact
+    assert losses[: k + 1] == sorted(losses[: k + 1], reverse=True)
+    assert losses[k:] == sorted(losses[k:])
+    best, solution, tried = descend_penalties(
+        K, Y, w, start=Candidate(1.5, penalties[start], 0.0), penalties=penalties, loss=loss
+    )
+    assert (best.bandwidth, best.penalty) == (1.5, penalties[k])
+    assert best.loss == pytest.approx(losses[k], rel=1e-6)
+    torch.testing.assert_close(solution.leave_one_out, path.leave_one_out(penalties[k]))
+    # everything between the start and one step beyond the best, nothing else
+    assert len(tried) == abs(start - k) + (3 if start not in (0, 6) or start == k else 2)
 
 
 def test_a_tie_goes_to_the_stronger_penalty() -> None:

@@ -12,8 +12,8 @@ from toptune.kernel.operators import KernelOperator
 from toptune.kernel.solvers import (
     NystromSystem,
     PenaltyPath,
-    exact_coefficients,
     exact_path,
+    exact_solution,
     nystrom_system,
 )
 
@@ -47,7 +47,7 @@ def normal_equations(K_nm: Tensor, K_mm: Tensor, Y: Tensor, w: Tensor, ridge: fl
 def test_exact_coefficients_are_those_of_the_dense_solution(weighted: bool, penalty: float) -> None:
     X, Y, w = problem(60, 3, weighted=weighted)
     K = kernel_matrix(X, X, "gaussian", BANDWIDTH)
-    alpha = exact_coefficients(K, Y, w, penalty)
+    alpha = exact_solution(K, Y, w, penalty).alpha
     expected = dense_ridge(K, Y, w, penalty * float(w.sum()))
     # Both solve to float64; the condition number is at most n max(w) / (penalty sum w) = 3e6.
     torch.testing.assert_close(K @ alpha, K @ expected, rtol=0, atol=1e-8)
@@ -131,9 +131,11 @@ def test_leave_one_out_of_the_exact_solution_is_that_of_refits(
     c: int, weighted: bool, penalty: float
 ) -> None:
     X, Y, w = problem(40, c, weighted=weighted)
-    path = exact_path(kernel_matrix(X, X, "gaussian", BANDWIDTH), Y, w)
-    found = path.leave_one_out(penalty)
-    torch.testing.assert_close(found, refits_exact(X, Y, w, penalty), rtol=1e-7, atol=1e-7)
+    K, expected = kernel_matrix(X, X, "gaussian", BANDWIDTH), refits_exact(X, Y, w, penalty)
+    by_eigenvectors = exact_path(K, Y, w).leave_one_out(penalty)
+    torch.testing.assert_close(by_eigenvectors, expected, rtol=1e-7, atol=1e-7)
+    by_cholesky = exact_solution(K, Y, w, penalty).leave_one_out
+    torch.testing.assert_close(by_cholesky, expected, rtol=1e-7, atol=1e-7)
 
 
 @pytest.mark.parametrize("c", [2, 5])

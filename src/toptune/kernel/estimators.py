@@ -33,14 +33,11 @@ from toptune.kernel.selection import (
     Candidate,
     as_float,
     best_penalty,
+    descend_penalties,
     select,
     selection_subset,
 )
 from toptune.kernel.solvers import (
-    NystromSystem,
-    PenaltyPath,
-    exact_coefficients,
-    exact_path,
     nystrom_system,
 )
 
@@ -216,51 +213,57 @@ class KernelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Set the hyperparameters, the centers and their coefficients."""
         start = time.perf_counter()
         random_state = check_random_state(self.random_state)
-        n = len(problem.codes)
-        m = self._resolve_n_centers(n)
+        codes = problem.codes.numpy()
+        n, m = len(codes), self._resolve_n_centers(len(codes))
         penalties = PENALTIES if penalty is None else (penalty,)
-        path: PenaltyPath | None = None
-        self.candidates_: list[Candidate] = []
         if self.kernel == "linear":
-            self.bandwidth_ = 1.0
-        elif bandwidth is not None:
-            self.bandwidth_ = bandwidth
-        else:
-            subset = selection_subset(
-                problem.codes.numpy(), SELECTION_SAMPLES, random_state=random_state
-            )
+            bandwidth = 1.0
+        subset = selection_subset(codes, SELECTION_SAMPLES, random_state=random_state)
+        centers = balanced_centers(codes, m, random_state=random_state)
+        best = Candidate(bandwidth or 0.0, penalties[0], np.inf)
+        self.candidates_: list[Candidate] = []
+        if bandwidth is None or (penalty is None and m == n):
             part = problem if len(subset) == n else problem.take(subset)
-            best, path, self.candidates_ = select(
-                part.X, part.Y, part.w, kernel=self.kernel, penalties=penalties, loss=part.loss
+            best, self.candidates_ = select(
+                part.X,
+                part.Y,
+                part.w,
+                kernel=self.kernel,
+                bandwidth=bandwidth,
+                penalties=penalties,
+                loss=part.loss,
             )
-            self.bandwidth_ = best.bandwidth
-            if len(subset) < n or m < n:
-                path = None  # it belongs to other samples or other centers
-        centers = balanced_centers(problem.codes.numpy(), m, random_state=random_state)
-        Z = problem.X if m == n else problem.X[torch.from_numpy(centers)]
-        system: NystromSystem | None = None
+        self.bandwidth_ = best.bandwidth
         if m < n:
+            Z = problem.X[torch.from_numpy(centers)]
             operator = KernelOperator(problem.X, Z, self.kernel, self.bandwidth_)
             system = nystrom_system(operator, problem.Y, problem.w)
             path = system.path()
-        elif path is None:
-            K = kernel_matrix(problem.X, problem.X, self.kernel, self.bandwidth_)
-            path = exact_path(K, problem.Y, problem.w)
-        best, tried = best_penalty(path, penalties, problem.loss, bandwidth=self.bandwidth_)
-        self.candidates_ += [c for c in tried if c not in self.candidates_]
-        self.penalty_ = best.penalty
-        self.selection_seconds_ = time.perf_counter() - start
-        if system is None:
-            # The last solve is in float64 whatever the features are: it costs one Cholesky factor.
-            X64 = problem.X.double()
-            K = kernel_matrix(X64, X64, self.kernel, self.bandwidth_)
-            coef = exact_coefficients(K, problem.Y.double(), problem.w.double(), self.penalty_)
+            best, tried = best_penalty(path, penalties, problem.loss, bandwidth=self.bandwidth_)
+            scores = path.leave_one_out(best.penalty)
+            self.selection_seconds_ = time.perf_counter() - start
+            coef = system.coefficients(best.penalty)
         else:
-            coef = system.coefficients(self.penalty_)
+            # In float64 whatever the features are.
+            Z, X64 = problem.X, problem.X.double()
+            K = kernel_matrix(X64, X64, self.kernel, self.bandwidth_)
+            self.selection_seconds_ = time.perf_counter() - start
+            best, solution, tried = descend_penalties(
+                K,
+                problem.Y.double(),
+                problem.w.double(),
+                start=best,
+                penalties=(best.penalty,) if len(subset) == n else penalties,
+                loss=problem.loss,
+            )
+            coef, scores = solution.alpha, solution.leave_one_out
+        self.penalty_ = best.penalty
+        self.candidates_ += tried
         self.centers_ = Z.numpy() + self._offset
         self.n_centers_ = len(centers)
-        self.dual_coef_ = coef.numpy()
-        return path.leave_one_out(self.penalty_)
+        # Row-major, as it comes back from a file: the last bits of a product depend on the layout.
+        self.dual_coef_ = np.ascontiguousarray(coef.numpy())
+        return scores
 
     def _resolve_n_centers(self, n: int) -> int:
         """Return the number of centers for n samples."""

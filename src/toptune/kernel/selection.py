@@ -2,8 +2,8 @@
 
 One eigendecomposition per bandwidth gives the leave-one-out predictions of every penalty
 (`solvers.PenaltyPath`). Bandwidths are multiples of the median distance between samples. Where n is
-large the bandwidth is chosen on a subset, since its best value hardly moves with n; the penalty,
-which does move, is then chosen again on all samples.
+large both are chosen on a subset; the best bandwidth hardly moves with n, and the penalty, which
+does move, is then chosen again on all samples.
 
 Letters: n samples, c outputs.
 """
@@ -11,15 +11,20 @@ Letters: n samples, c outputs.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from toptune.kernel.kernels import apply_profile, base_matrix, median_distance
-from toptune.kernel.solvers import PenaltyPath, exact_path
+from toptune.kernel.solvers import ExactSolution, PenaltyPath, exact_path, exact_solution
+
+_A = TypeVar("_A")
+_B = TypeVar("_B")
 
 #: Multiples of the median distance that are tried.
 BANDWIDTH_FACTORS: tuple[float, ...] = (0.5, 0.7, 1.0, 1.4, 2.0)
@@ -72,9 +77,10 @@ def select(
     w: Tensor,  # (n,)
     *,
     kernel: str,
+    bandwidth: float | None,
     penalties: Sequence[float],
     loss: Loss,
-) -> tuple[Candidate, PenaltyPath, list[Candidate]]:
+) -> tuple[Candidate, list[Candidate]]:
     """Choose bandwidth and penalty together by exact leave-one-out on all the given samples.
 
     Parameters
@@ -82,7 +88,9 @@ def select(
     X, Y, w
         Samples, targets and weights; n is small enough for an n x n eigendecomposition.
     kernel
-        A radial kernel: a name of `kernels.PROFILES`.
+        A name of `kernels.KERNELS`.
+    bandwidth
+        Length scale of the kernel; None tries `BANDWIDTH_FACTORS` times the median distance.
     penalties
         Penalties to try.
     loss
@@ -90,21 +98,89 @@ def select(
 
     Returns
     -------
-    best, path, tried
-        The candidate of least loss, the path it lies on, and all that were tried.
+    best, tried
+        The candidate of least loss, and all that were tried.
     """
     base = base_matrix(X, X, kernel)
-    median = median_distance(base)
-    best: tuple[Candidate, PenaltyPath] | None = None
-    tried: list[Candidate] = []
-    for length in (factor * median for factor in BANDWIDTH_FACTORS):
+    lengths = [bandwidth] if bandwidth is not None else _lengths(base)
+
+    def at(length: float) -> tuple[Candidate, list[Candidate]]:
         path = exact_path(apply_profile(base, kernel, length), Y, w)
-        winner, candidates = best_penalty(path, penalties, loss, bandwidth=length)
-        tried.extend(candidates)
-        if best is None or winner.loss < best[0].loss:
-            best = winner, path
-    assert best is not None
-    return (*best, tried)
+        return best_penalty(path, penalties, loss, bandwidth=length)
+
+    results = _map_threads(at, lengths)
+    best = min((winner for winner, _ in results), key=lambda candidate: candidate.loss)
+    return best, [candidate for _, tried in results for candidate in tried]
+
+
+def _lengths(base: Tensor) -> list[float]:
+    median = median_distance(base)
+    return [factor * median for factor in BANDWIDTH_FACTORS]
+
+
+def descend_penalties(
+    K: Tensor,  # (n, n) float64
+    Y: Tensor,  # (n, c) float64
+    w: Tensor,  # (n,) float64
+    *,
+    start: Candidate,
+    penalties: Sequence[float],
+    loss: Loss,
+) -> tuple[Candidate, ExactSolution, list[Candidate]]:
+    """Walk from the penalty of `start` along neighbours while exact leave-one-out gets better.
+
+    For samples too many for the eigendecomposition that gives the whole path: a Cholesky factor per
+    penalty costs about a sixth of it, and the start, chosen on a subset, is rarely more than a step
+    or two away.
+
+    Parameters
+    ----------
+    K, Y, w
+        Kernel matrix, targets and weights of all samples.
+    start
+        Where to begin; its penalty is one of `penalties`.
+    penalties
+        Penalties, in order.
+    loss
+        What is minimised.
+
+    Returns
+    -------
+    best, solution, tried
+        The best candidate, its solution, and all candidates that were tried.
+    """
+    found: dict[int, tuple[Candidate, ExactSolution]] = {}
+
+    def at(k: int) -> tuple[Candidate, ExactSolution]:
+        solution = exact_solution(K, Y, w, penalties[k])
+        value = loss(solution.leave_one_out)
+        return Candidate(start.bandwidth, penalties[k], value), solution
+
+    here = list(penalties).index(start.penalty)
+    while True:
+        near = [k for k in (here - 1, here, here + 1) if 0 <= k < len(penalties)]
+        missing = [k for k in near if k not in found]
+        found.update(zip(missing, _map_threads(at, missing), strict=True))
+        best = min(near, key=lambda k: found[k][0].loss)
+        if best == here:
+            return (*found[here], [found[k][0] for k in sorted(found)])
+        here = best
+
+
+def _map_threads(function: Callable[[_A], _B], items: Sequence[_A]) -> list[_B]:
+    """`[function(item) for item in items]`, each in one thread and on one processor.
+
+    An eigendecomposition gains little from a second processor, and where that one is busy with
+    something else its threads wait for each other: five to ten times slower was measured. Whole
+    eigendecompositions side by side need no such waiting.
+    """
+    # PyTorch's number of threads belongs to the thread that sets it: nobody else's changes.
+    with ThreadPoolExecutor(
+        min(len(items), torch.get_num_threads()),
+        initializer=torch.set_num_threads,
+        initargs=(1,),
+    ) as pool:
+        return list(pool.map(function, items))
 
 
 def selection_subset(
@@ -133,7 +209,7 @@ def _quotas(
     size: int,
 ) -> NDArray[np.intp]:  # (k,)
     """Whole numbers near the shares that add up to size, none of them zero where size allows."""
-    quota = np.maximum(np.floor(shares).astype(np.intp), 1)
+    quota: NDArray[np.intp] = np.maximum(np.floor(shares).astype(np.intp), 1)
     while quota.sum() < size:
         quota[np.argmax(shares - quota)] += 1
     while quota.sum() > size:

@@ -95,18 +95,40 @@ def exact_path(
     return PenaltyPath(Q, s, Q.T @ (sqrt_w[:, None] * Y), Y, sqrt_w)
 
 
-def exact_coefficients(
+@dataclass(frozen=True)
+class ExactSolution:
+    """Exact kernel ridge regression at one penalty.
+
+    Attributes
+    ----------
+    alpha
+        (n, c): dual coefficients.
+    leave_one_out
+        (n, c): predictions for every sample by the model fitted without it.
+    """
+
+    alpha: Tensor
+    leave_one_out: Tensor
+
+
+def exact_solution(
     K: Tensor,  # (n, n) float64
     Y: Tensor,  # (n, c) float64
     w: Tensor,  # (n,) float64
     penalty: float,
-) -> Tensor:  # (n, c)
-    """Dual coefficients of exact kernel ridge regression at one penalty, by Cholesky."""
+) -> ExactSolution:
+    """Solve (Kw + lambda N I) beta = W^1/2 Y by Cholesky.
+
+    The same factor gives leave-one-out: the residual is lambda N beta_i and 1 - h_i is lambda N
+    times the i-th diagonal element of the inverse.
+    """
     sqrt_w = w.sqrt()
     A = sqrt_w[:, None] * K * sqrt_w
     A.diagonal().add_(penalty * float(w.sum()))
     L = cholesky_factor(A, name="the penalised kernel matrix")
-    return sqrt_w[:, None] * torch.cholesky_solve(sqrt_w[:, None] * Y, L)
+    beta = torch.cholesky_solve(sqrt_w[:, None] * Y, L)
+    left = torch.cholesky_inverse(L).diagonal() * sqrt_w
+    return ExactSolution(sqrt_w[:, None] * beta, Y - beta / left[:, None])
 
 
 @dataclass(frozen=True)
