@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import io
+import os
+import tempfile
 import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
+
+# Before anything imports the hub's client, which reads them once: no test may reach for the
+# network, or find what the user has fetched.
+_HUB = tempfile.TemporaryDirectory(prefix="toptune-hub-")
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HOME"] = _HUB.name
 
 import numpy as np
 import pytest
@@ -29,6 +37,12 @@ def synthetic_image(name: str, *, size: tuple[int, int] = (24, 20)) -> Image.Ima
     generator = np.random.default_rng(zlib.crc32(name.encode("utf-8", "surrogateescape")))
     coarse = generator.integers(0, 256, size=(3, 4, 3), dtype=np.uint8)
     return Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or fills the user's cache."""
+    monkeypatch.setenv("TOPTUNE_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture(scope="session")

@@ -218,11 +218,12 @@ class TopTuner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Raises
         ------
         DataError
-            If the features have no labels.
+            If the features have no labels, or are not finite.
         ModelFileError
             If they come from another network than this tuner's.
         """
         self._check_provenance(features.provenance, "these features")
+        _check_finite(features)
         return self._fit_features(features, {})
 
     def _fit_features(self, features: Features, names: dict[str, Any]) -> TopTuner:
@@ -308,7 +309,8 @@ class TopTuner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict(self, images: Images) -> NDArray[Any]:
         """Most probable class of each image; arguments and errors as for `predict_proba`."""
-        labels: NDArray[Any] = self.classes_[self.predict_proba(images).argmax(axis=1)]
+        best = self.predict_proba(images).argmax(axis=1)  # also what tells that it is fitted
+        labels: NDArray[Any] = self.classes_[best]
         return labels
 
     def evaluate(
@@ -338,7 +340,8 @@ class TopTuner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         self._check_fitted()
         if split is None and isinstance(data, str | os.PathLike):
-            present = splits_of(data)
+            table = labels if isinstance(labels, str | os.PathLike) else None
+            present = splits_of(data, labels=table)
             split = next((name for name in ("test", "val", "train") if name in present), None)
         image_set, _ = self._labelled(data, labels, None, None, split)
         return self.evaluate_features(self._extract(image_set))
@@ -347,6 +350,7 @@ class TopTuner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Compare predictions with the labels of features extracted before; see `evaluate`."""
         self._check_fitted()
         self._check_provenance(features.provenance, "these features")
+        _check_finite(features)
         if features.labels is None:
             raise DataError("these images have no labels to compare with")
         known = {str(label): label for label in self.classes_.tolist()}
@@ -386,13 +390,14 @@ class TopTuner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         self._check_fitted()
         arrays, numbers = self.head_.state()
-        parameters = self.get_params() | {"cache": "auto"}
+        parameters = {name: _plain(value) for name, value in self.get_params().items()}
         save_tensors(
             path,
             {**arrays, "codes": self.codes_.astype(np.int64)},
             {
-                "parameters": parameters,
+                "parameters": parameters | {"cache": "auto"},
                 "classes": self.classes_.tolist(),
+                "classes_dtype": self.classes_.dtype.str,
                 "normalizer": {"power": self.normalizer_.power},
                 "head": numbers,
                 "provenance": self.provenance_,
@@ -433,7 +438,10 @@ class TopTuner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             path, kind="model", format_version=FORMAT_VERSION, required=_TENSORS
         )
         try:
-            tuner = cls(**document["parameters"])
+            parameters = document["parameters"]
+            if isinstance(parameters["class_weight"], list):
+                parameters["class_weight"] = dict(parameters["class_weight"])
+            tuner = cls(**parameters)
             tuner._restore(tensors, document)
         except (KeyError, TypeError, ValueError) as error:
             raise ModelFileError(f"{path}: its description is damaged: {error!r}") from error
@@ -443,7 +451,7 @@ class TopTuner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return tuner
 
     def _restore(self, tensors: dict[str, NDArray[Any]], document: dict[str, Any]) -> None:
-        self.classes_ = np.array(document["classes"])
+        self.classes_ = np.array(document["classes"], dtype=document["classes_dtype"])
         self.provenance_ = document["provenance"]
         self.ids_ = tuple(document["ids"])
         self.seconds_ = document["seconds"]
@@ -482,7 +490,7 @@ class TopTuner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             return open_images(source, split=split, labels=labels), {}
         if labels is None or isinstance(labels, str | os.PathLike):
             raise DataError("a list of images needs a list with one label per image")
-        values = np.asarray(labels).tolist()
+        values = list(np.asarray(labels))  # not tolist: int32 labels stay int32
         return from_arrays(source, values), {str(value): value for value in values}
 
     def _extract(self, images: ImageSet, *, strict: bool | None = None) -> Features:
@@ -543,6 +551,22 @@ def _unlabelled(images: Images) -> ImageSet:
     if isinstance(images, str | os.PathLike):
         return open_images(images, labelled=False)
     return from_arrays(images)
+
+
+def _plain(value: Any) -> Any:
+    """Value of a parameter as JSON can hold it; a dict as pairs, for its keys may be numbers."""
+    if isinstance(value, dict):
+        return [[_plain(key), _plain(item)] for key, item in value.items()]
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _check_finite(features: Features) -> None:
+    bad = ~np.isfinite(features.X).all(axis=1)
+    if bad.any():
+        raise DataError(
+            f"the features of {bad.sum()} of {len(features)} images hold NaN or infinity, the "
+            f"first is {features.ids[int(bad.argmax())]}: extract them again, or leave them out"
+        )
 
 
 def _check_classes(y: NDArray[Any]) -> None:

@@ -238,7 +238,7 @@ def test_a_decompression_bomb_names_its_size_and_the_knob() -> None:
     limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
     assert reason == (
         f"20000 x 30000 = 600000000 pixels is over the limit of {limit} "
-        "(Pillow's decompression bomb guard: PIL.Image.MAX_IMAGE_PIXELS)"
+        "(Pillow's decompression bomb guard; --max-pixels or PIL.Image.MAX_IMAGE_PIXELS raises it)"
     )
 
 

@@ -1,15 +1,18 @@
 """The `toptune` command: its sub-commands, and what happens to errors.
 
 Exit codes: 0 done, 2 something the user can mend (one line on standard error), 130 interrupted,
-1 a defect of toptune. `--debug` anywhere on the line shows the traceback.
+1 a defect of toptune. `--debug` anywhere on the line shows the traceback, under the same codes.
 
 Heavy libraries are imported inside the commands, so that `toptune --help` answers at once.
 """
 
 from __future__ import annotations
 
+import functools
 import sys
+import traceback
 import warnings
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -17,6 +20,21 @@ import typer
 from toptune import __version__
 from toptune.cli import data, doctor, model
 from toptune.errors import ToptuneError
+
+
+def _interruptible(command: Callable[..., None]) -> Callable[..., None]:
+    """`command` with an exit code and a line of its own for Ctrl-C, which Typer would swallow."""
+
+    @functools.wraps(command)
+    def run(*args: object, **kwargs: object) -> None:
+        try:
+            command(*args, **kwargs)
+        except KeyboardInterrupt:
+            print("interrupted; what was extracted is kept in the cache", file=sys.stderr)
+            raise typer.Exit(130) from None
+
+    return run
+
 
 app = typer.Typer(
     name="toptune",
@@ -36,7 +54,7 @@ for command in (
     doctor.demo,
     doctor.doctor,
 ):
-    app.command()(command)
+    app.command()(_interruptible(command))
 
 
 def _print_version(wanted: bool) -> None:
@@ -68,9 +86,7 @@ def main() -> None:
         app()
     except ToptuneError as error:
         if debug:
-            raise
-        print(f"error: {error}", file=sys.stderr)
+            traceback.print_exc()
+        else:
+            print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted; what was extracted is kept in the cache", file=sys.stderr)
-        sys.exit(130)

@@ -50,7 +50,7 @@ def features(
             ("decoding and extraction", output.seconds(found.seconds)),
         ]
     )
-    output.console.print(f"features written to {out}", markup=False)
+    output.console.print(f"features written to {out}", markup=False, soft_wrap=True)
 
 
 def backbones(json: options.Json = False) -> None:

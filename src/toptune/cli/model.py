@@ -40,7 +40,7 @@ def fit(
         output.print_json(fit_summary(tuner))
         return
     print_fit(tuner)
-    output.console.print(f"model written to {out}", markup=False)
+    output.console.print(f"model written to {out}", markup=False, soft_wrap=True)
 
 
 def fit_summary(tuner: TopTuner) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -51,4 +52,6 @@ def limit_pixels(max_pixels: int | None) -> None:
     if max_pixels is not None:
         from PIL import Image
 
-        Image.MAX_IMAGE_PIXELS = (max_pixels + 1) // 2
+        Image.MAX_IMAGE_PIXELS = max_pixels / 2  # type: ignore[assignment]
+        # Pillow would warn of images that the user has just allowed.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)

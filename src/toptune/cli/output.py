@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from toptune.errors import StorageError
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 #: Quarantined files listed on the screen; JSON has them all.
 _SHOWN = 10
 
-console = Console(highlight=False)
+# No emoji: a file may well be called a:key:b.jpg.
+console = Console(highlight=False, emoji=False)
 
 
 def print_json(content: Mapping[str, Any]) -> None:
@@ -31,13 +33,14 @@ def print_rows(rows: Sequence[tuple[str, str]]) -> None:
     """Print names and values in two columns."""
     table = Table.grid(padding=(0, 2))
     for name, value in rows:
-        table.add_row(f"[bold]{name}[/bold]", value)
+        table.add_row(f"[bold]{escape(name)}[/bold]", escape(value))
     console.print(table)
 
 
 def print_confusion(evaluation: Evaluation) -> None:
     """Print the confusion matrix with recall and precision; long ones are left to JSON."""
-    classes = [str(label) for label in evaluation.classes]
+    # Class names are the user's: brackets in them are no markup.
+    classes = [escape(str(label)) for label in evaluation.classes]
     if len(classes) > 20:
         console.print(f"[dim]confusion matrix of {len(classes)} classes: see --json[/dim]")
         return
@@ -62,9 +65,10 @@ def print_quarantine(quarantined: Sequence[Quarantined]) -> None:
     """Print which images were set aside and why."""
     if not quarantined:
         return
-    console.print(f"[yellow]{len(quarantined)} images set aside:[/yellow]")
+    n = len(quarantined)
+    console.print(f"[yellow]{n} {'image' if n == 1 else 'images'} set aside:[/yellow]")
     for item in quarantined[:_SHOWN]:
-        console.print(f"  {item.id}: {item.reason}", markup=False)
+        console.print(f"  {item.id}: {item.reason}", markup=False, soft_wrap=True)
     if len(quarantined) > _SHOWN:
         console.print(f"  ... and {len(quarantined) - _SHOWN} more: see --json")
 

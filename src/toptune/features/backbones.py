@@ -40,6 +40,9 @@ _SUGGESTED = (
     "efficientnet_b0.ra_in1k",
 )
 
+# What timm and the readers of weights files raise where there is nothing usable.
+_FAULTS = (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError)
+
 
 @dataclass(frozen=True)
 class Preprocessing:
@@ -211,7 +214,7 @@ def _from_folder(name: str, folder: Path) -> Backbone:
         described = json.loads(config.read_text(encoding="utf-8"))
         shape = {key: described.get(key) for key in ("architecture", "model_args")}
         module = timm.create_model(name, pretrained=True, num_classes=0)
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
+    except (*_FAULTS, AttributeError) as error:  # the last where weights and description differ
         raise BackboneError(f"cannot load a network from {folder}: {_line(error)}") from error
     arguments = shape["model_args"]
     return _frozen(
@@ -268,8 +271,8 @@ def _from_hub(name: str) -> Backbone:
                 f"unknown network {name!r}: give {known}, a timm name, ARCH=FILE or "
                 "local-dir:FOLDER"
             )
-        config = timm.get_pretrained_cfg(name, allow_unregistered=False)
-        if config is None or not config.has_weights:
+        config = timm.get_pretrained_cfg(name) if timm.is_model_pretrained(name) else None
+        if config is None:
             raise BackboneError(
                 f"timm has no pretrained weights for {name!r}; it has: "
                 + (", ".join(timm.list_pretrained(f"{architecture}.*")) or "none")
@@ -281,7 +284,7 @@ def _from_hub(name: str) -> Backbone:
         _check_hub(name)
     try:
         module = timm.create_model(name, pretrained=True, num_classes=0)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except _FAULTS as error:
         raise BackboneError(f"{_absent(name)}: {_line(error)}") from error
     return _frozen(name, str(_config(module).get("architecture") or architecture), module)
 
@@ -320,7 +323,7 @@ def _cached_names() -> list[str]:
     except (huggingface_hub.CacheNotFound, OSError):
         return []
     names = (r.repo_id.removeprefix("timm/") for r in repositories if r.repo_id.startswith("timm/"))
-    return [n for n in names if timm.is_model(n.partition(".")[0]) and _is_cached(f"timm/{n}")]
+    return [n for n in names if timm.is_model_pretrained(n) and _is_cached(f"timm/{n}")]
 
 
 # ----------------------------------------------------------------------------------- common parts

@@ -98,10 +98,10 @@ class FeatureCache:
         rows = self._execute("SELECT x FROM features WHERE digest = ?", (digest,))
         if not rows:
             return None
-        x: NDArray[np.float32] = np.frombuffer(rows[0][0], dtype="<f4")
-        if x.shape != (self.n_features,):
-            raise self._error(f"a row has {len(x)} numbers, expected {self.n_features}")
-        return x
+        stored = rows[0][0]
+        if not isinstance(stored, bytes) or len(stored) != 4 * self.n_features:
+            raise self._error(f"a row has {len(stored) / 4:g} numbers, expected {self.n_features}")
+        return np.frombuffer(stored, dtype="<f4")
 
     def put(self, rows: Iterable[tuple[bytes, NDArray[np.float32]]]) -> None:
         """Add features by digest; all of them or, if that fails, none."""

@@ -276,7 +276,7 @@ class _OpenVINOElseTorch(OpenVINOEngine):
         try:
             self._compiled  # noqa: B018
         except (RuntimeError, TypeError) as error:
-            reason = str(error).strip().splitlines()[0]
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             warnings.warn(
                 f"OpenVINO cannot run {self.backbone.name}, so PyTorch does, more slowly: {reason}",
                 DataWarning,

@@ -248,13 +248,13 @@ def _reason(error: Exception) -> str:
 
 
 def _bomb_reason(data: bytes, error: Exception) -> str:
-    limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+    limit = int(2 * (Image.MAX_IMAGE_PIXELS or 0))
     size = _declared_size(data)
     if size is None:
         return str(error)
     return (
         f"{size[0]} x {size[1]} = {size[0] * size[1]} pixels is over the limit of {limit} "
-        "(Pillow's decompression bomb guard: PIL.Image.MAX_IMAGE_PIXELS)"
+        "(Pillow's decompression bomb guard; --max-pixels or PIL.Image.MAX_IMAGE_PIXELS raises it)"
     )
 
 

@@ -139,6 +139,11 @@ def open_unlabelled(paths: Sequence[str | os.PathLike[str]]) -> ImageSet:
     sources: dict[str, str] = {}
     quarantined: dict[str, Quarantined] = {}
     for path in paths:
+        if Path(path).is_symlink() and not Path(path).exists():
+            # A shell lists it among the images of *.jpg; a name that is not there at all is a slip.
+            name = printable(Path(path).as_posix())
+            quarantined[name] = Quarantined(name, "broken symbolic link")
+            continue
         root = _existing(path)
         if not root.is_dir():
             sources.setdefault(printable(root.as_posix()), str(root))
@@ -148,6 +153,9 @@ def open_unlabelled(paths: Sequence[str | os.PathLike[str]]) -> ImageSet:
         for name, source in zip(below.ids, below.sources, strict=True):
             sources.setdefault(name, str(source))
         quarantined.update((item.id, item) for item in below.quarantined)
+    if not sources:
+        first = next(iter(quarantined.values()))
+        raise DataError(f"no image can be read; the first, {first.id!r}: {first.reason}")
     return ImageSet(tuple(sources), tuple(sources.values()), None, tuple(quarantined.values()))
 
 

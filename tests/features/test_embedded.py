@@ -1,0 +1,137 @@
+"""The embedded weights: what they are checked against, and what they recognise."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from scipy.special import logsumexp
+
+from toptune.errors import BackboneError
+from toptune.features import Backbone, embedded, list_backbones, load_backbone
+from toptune.features.embedded import EMBEDDED, load_embedded
+from toptune.images import Geometry, decode
+
+#: ImageNet classes that are right for each photograph.
+RIGHT = {
+    "chelsea": (281, 282, 283, 284, 285),  # domestic cats
+    "coffee": (504, 967, 968),  # mug, espresso, cup
+    "rocket": (657, 744, 812),  # missile, projectile, space shuttle
+}
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+
+
+@cache
+def chosen_geometry() -> Geometry:
+    return load_backbone("efficientnet_lite0").preprocessing.geometry
+
+
+def views(name: str, size: tuple[int, int]) -> np.ndarray:
+    """The photograph of that name, its mirror image and crops, uint8 (10, h, w, 3)."""
+    from skimage import data
+
+    image: np.ndarray = getattr(data, name)()
+    height, width = image.shape[:2]
+    geometry = dataclasses.replace(chosen_geometry(), size=size)
+    crops = [image]
+    for fraction in (0.9, 0.8):
+        h, w = int(height * fraction), int(width * fraction)
+        crops += [image[:h, :w], image[height - h :, width - w :]]
+    both = [view for crop in crops for view in (crop, crop[:, ::-1])]
+    return np.stack([decode(np.ascontiguousarray(view), geometry) for view in both])
+
+
+def losses(module: torch.nn.Module, statistics: tuple, size: tuple[int, int]) -> dict[str, float]:
+    """Log-loss of the right group of classes, by photograph."""
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in statistics)
+    found = {}
+    for name, right in RIGHT.items():
+        x = torch.from_numpy(views(name, size)).permute(0, 3, 1, 2).float() / 255
+        with torch.inference_mode():
+            scores = module.eval()((x - mean) / std).double().numpy()
+        log_p = logsumexp(scores[:, right], axis=1) - logsumexp(scores, axis=1)
+        found[name] = float(-log_p.mean())
+    return found
+
+
+@pytest.mark.parametrize("name", list(EMBEDDED))
+def test_photographs_are_recognised(name: str) -> None:
+    """Wrong padding, normalisation or order of tensors would not get these right."""
+    size = (EMBEDDED[name].size,) * 2
+    found = losses(load_embedded(name, num_classes=1000), HALF, size)
+    # Below log 2 the right group has most of the probability; guessing is log(1000 / 3) = 5.8. The
+    # rocket stands on its launch pad, so other classes are in the picture as well.
+    assert max(found["chelsea"], found["coffee"]) < np.log(2), found
+    assert found["rocket"] < 2.0, found
+
+
+def test_whole_photographs_get_the_right_class(lite0: Backbone) -> None:
+    """The best of 1000 classes is a right one, with the preprocessing that was chosen."""
+    module = load_embedded("efficientnet_lite0", num_classes=1000).eval()
+    preprocessing = lite0.preprocessing
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (preprocessing.mean, preprocessing.std))
+    for name, right in RIGHT.items():
+        pixels = torch.from_numpy(views(name, preprocessing.geometry.size)[:1])
+        with torch.inference_mode():
+            scores = module((pixels.permute(0, 3, 1, 2) / 255 - mean) / std)[0]
+        assert int(scores.argmax()) in right, name
+
+
+def test_the_chosen_padding_and_normalisation_beat_the_others() -> None:
+    """On 30 views of three photographs; docs/concepts.md has the evidence from 727 pictures."""
+    chosen = load_embedded("efficientnet_lite0", num_classes=1000)
+    symmetric = timm.create_model("efficientnet_lite0")
+    symmetric.load_state_dict(chosen.state_dict())
+    found = {
+        (padding, statistics): np.mean(list(losses(module, statistics, (224, 224)).values()))
+        for padding, module in (("same", chosen), ("symmetric", symmetric))
+        for statistics in (HALF, IMAGENET)
+    }
+    assert min(found, key=lambda key: found[key]) == ("same", HALF), found
+
+
+def fake_package(folder: Path, monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    """Make the package of lite0's weights hold `content` instead."""
+    known = EMBEDDED["efficientnet_lite0"]
+    path = folder / "fake_weights" / known.file
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    (folder / "fake_weights" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(str(folder))
+    fake = dataclasses.replace(known, package="fake_weights")
+    monkeypatch.setitem(embedded.EMBEDDED, "efficientnet_lite0", fake)
+
+
+def test_another_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = EMBEDDED["efficientnet_lite0"].path()
+    assert path is not None
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    fake_package(tmp_path, monkeypatch, bytes(content))
+    monkeypatch.setattr(torch, "load", lambda *a, **k: pytest.fail("read before it was checked"))
+    with pytest.raises(BackboneError, match=r"have SHA-256 .*expected 579344248a93e230"):
+        load_backbone("efficientnet_lite0")
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = dataclasses.replace(EMBEDDED["efficientnet_lite1"], package="no_such_package")
+    monkeypatch.setitem(embedded.EMBEDDED, "efficientnet_lite1", known)
+    assert "no_such_package" not in sys.modules
+    with pytest.raises(BackboneError, match="lite1 are missing: pip install no-such-package"):
+        load_backbone("efficientnet_lite1")
+    row = next(row for row in list_backbones() if row.name == "efficientnet_lite1")
+    assert not row.available
+
+
+def test_an_architecture_with_other_tensors_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = dataclasses.replace(EMBEDDED["efficientnet_lite0"], architecture="tf_efficientnet_b0")
+    monkeypatch.setitem(embedded.EMBEDDED, "efficientnet_lite0", known)
+    with pytest.raises(BackboneError, match=r"timm .* is not supported"):
+        load_backbone("efficientnet_lite0")

@@ -1,0 +1,81 @@
+"""Features and their file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from toptune.errors import DataError, ModelFileError
+from toptune.features import Features
+from toptune.images import Quarantined
+from toptune.tensor_file import save_tensors
+
+
+def features(*, labelled: bool = True) -> Features:
+    return Features(
+        X=np.arange(12, dtype=np.float32).reshape(3, 4),
+        ids=("cat/ä b.jpg", "cat/2.jpg", "狗/1.png"),
+        labels=np.array(["cat", "cat", "狗"]) if labelled else None,
+        groups={"middle": 1, "last": 3},
+        provenance={"backbone": "net", "layers": {"last": 3}},
+        quarantined=(Quarantined("cat/3.jpg", "truncated"),),
+        seconds=1.5,
+    )
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_a_file_gives_back_everything(labelled: bool, tmp_path: Path) -> None:
+    before = features(labelled=labelled)
+    before.save(tmp_path / "f.safetensors")
+    after = Features.load(tmp_path / "f.safetensors")
+    np.testing.assert_array_equal(after.X, before.X)
+    assert after.X.dtype == np.float32
+    if labelled:
+        assert after.labels.tolist() == before.labels.tolist()
+    else:
+        assert after.labels is None
+    for name in ("ids", "groups", "provenance", "quarantined", "seconds"):
+        assert getattr(after, name) == getattr(before, name), name
+    assert list(after.groups) == ["middle", "last"]
+    assert len(after) == 3
+
+
+def test_the_tensor_can_be_read_without_this_package(tmp_path: Path) -> None:
+    features().save(tmp_path / "f.safetensors")
+    tensors = load_file(tmp_path / "f.safetensors")
+    np.testing.assert_array_equal(tensors["features"], features().X)
+    assert bytes(tensors["labels"]).decode() == '["cat", "cat", "狗"]'
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"ids": ("a",)}, r"must have shape \(1, 4\)"),
+        ({"groups": {"last": 3}}, r"must have shape \(3, 3\)"),
+        ({"labels": np.array(["a"])}, r"labels must have shape \(3,\), got \(1,\)"),
+    ],
+)
+def test_lengths_that_do_not_fit(change: dict, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        Features(**{**vars(features()), **change})
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {},
+        {"groups": [["last", 9]], "provenance": {}, "quarantined": [], "seconds": 0},
+        {"groups": [["last", 4]], "provenance": {}, "quarantined": [{"id": 1}], "seconds": 0},
+        {"groups": 4, "provenance": {}, "quarantined": [], "seconds": 0},
+    ],
+)
+def test_a_damaged_description_is_named(document: dict, tmp_path: Path) -> None:
+    path = tmp_path / "f.safetensors"
+    ids = np.frombuffer(b'["a"]', dtype=np.uint8)
+    tensors = {"features": np.zeros((1, 4), np.float32), "ids": ids}
+    save_tensors(path, tensors, document, kind="features", format_version=1)
+    with pytest.raises(ModelFileError, match="its description is damaged"):
+        Features.load(path)
