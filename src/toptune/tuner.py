@@ -12,7 +12,6 @@ import os
 import time
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,61 +31,18 @@ from toptune.features import (
     make_engine,
 )
 from toptune.images import (
+    Images,
     ImageSet,
     ImageSource,
-    Quarantined,
-    from_arrays,
-    open_images,
+    labelled_images,
     splits_of,
+    unlabelled_images,
 )
 from toptune.kernel import FeatureNormalizer, KernelClassifier
 from toptune.metrics import Evaluation, evaluate_probabilities
-from toptune.tensor_file import load_tensors, save_tensors
+from toptune.model_file import Model, read_model, write_model
+from toptune.predictions import Predictions
 from toptune.versions import library_versions
-
-#: Where images come from: a folder or manifest, a list of images, or an `ImageSet`.
-Images = str | os.PathLike[str] | Sequence[ImageSource] | NDArray[Any] | ImageSet
-
-#: Raised by one whenever an older reader would misunderstand a model file.
-FORMAT_VERSION = 1
-_TENSORS = ("centers", "dual_coef", "offset", "loo_scores", "codes")
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """Probabilities for the images that could be read, and the images that could not.
-
-    Attributes
-    ----------
-    ids : tuple of str
-        Names of the n images that were read.
-    classes : ndarray of shape (c,)
-        The model's `classes_`.
-    probabilities : ndarray of shape (n, c)
-        Columns in the order of `classes`.
-    quarantined : tuple of Quarantined
-        Images set aside, with the reason.
-    """
-
-    ids: tuple[str, ...]
-    classes: NDArray[Any]
-    probabilities: NDArray[np.float64]
-    quarantined: tuple[Quarantined, ...]
-
-    @property
-    def labels(self) -> NDArray[Any]:
-        """Most probable class of each image, (n,)."""
-        chosen: NDArray[Any] = self.classes[self.probabilities.argmax(axis=1)]
-        return chosen
-
-    def top(self, k: int) -> list[list[dict[str, Any]]]:
-        """Return the k most probable classes of each image: label and probability, best first."""
-        order = np.argsort(-self.probabilities, axis=1, kind="stable")[:, :k]
-        names, P = self.classes.tolist(), self.probabilities.tolist()
-        return [
-            [{"label": names[j], "probability": P[i][j]} for j in row]
-            for i, row in enumerate(order.tolist())
-        ]
 
 
 class TopTuner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -200,7 +156,10 @@ class TopTuner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         BackboneError
             If the network or its weights cannot be had.
         """
-        image_set, names = self._labelled(data, labels, paths, images, split)
+        given = [item for item in (data, paths, images) if item is not None]
+        if len(given) != 1:
+            raise DataError("give the images in one way: data, paths= or images=")
+        image_set, names = labelled_images(given[0], labels, split=split)
         return self._fit_features(self._extract(image_set), names)
 
     def fit_features(self, features: Features) -> TopTuner:
@@ -283,7 +242,7 @@ class TopTuner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             If not one image can be read, or, with `strict`, if one cannot.
         """
         self._check_fitted()
-        features = self._extract(_unlabelled(images), strict=strict)
+        features = self._extract(unlabelled_images(images), strict=strict)
         proba = self._proba(features)
         return Predictions(features.ids, self.classes_, proba, features.quarantined)
 
@@ -305,7 +264,7 @@ class TopTuner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             If an image cannot be read: rows must match the images. `classify` goes on instead.
         """
         self._check_fitted()
-        return self._proba(self._extract(_unlabelled(images), strict=True))
+        return self._proba(self._extract(unlabelled_images(images), strict=True))
 
     def predict(self, images: Images) -> NDArray[Any]:
         """Most probable class of each image; arguments and errors as for `predict_proba`."""
@@ -343,7 +302,7 @@ class TopTuner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             table = labels if isinstance(labels, str | os.PathLike) else None
             present = splits_of(data, labels=table)
             split = next((name for name in ("test", "val", "train") if name in present), None)
-        image_set, _ = self._labelled(data, labels, None, None, split)
+        image_set, _ = labelled_images(data, labels, split=split)
         return self.evaluate_features(self._extract(image_set))
 
     def evaluate_features(self, features: Features) -> Evaluation:
@@ -389,24 +348,18 @@ class TopTuner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             If it cannot be written.
         """
         self._check_fitted()
-        arrays, numbers = self.head_.state()
-        parameters = {name: _plain(value) for name, value in self.get_params().items()}
-        save_tensors(
+        write_model(
             path,
-            {**arrays, "codes": self.codes_.astype(np.int64)},
-            {
-                "parameters": parameters | {"cache": "auto"},
-                "classes": self.classes_.tolist(),
-                "classes_dtype": self.classes_.dtype.str,
-                "normalizer": {"power": self.normalizer_.power},
-                "head": numbers,
-                "provenance": self.provenance_,
-                "ids": list(self.ids_),
-                "quarantined": [vars(item) for item in self.quarantined_],
-                "seconds": self.seconds_,
-            },
-            kind="model",
-            format_version=FORMAT_VERSION,
+            Model(
+                parameters=self.get_params() | {"cache": "auto"},
+                head=self.head_,
+                normalizer=self.normalizer_,
+                codes=self.codes_,
+                ids=self.ids_,
+                provenance=self.provenance_,
+                quarantined=self.quarantined_,
+                seconds=self.seconds_,
+            ),
         )
 
     @classmethod
@@ -434,64 +387,22 @@ class TopTuner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         BackboneError
             If the network is not on this machine.
         """
-        tensors, document = load_tensors(
-            path, kind="model", format_version=FORMAT_VERSION, required=_TENSORS
-        )
+        model = read_model(path)
         try:
-            parameters = document["parameters"]
-            if isinstance(parameters["class_weight"], list):
-                parameters["class_weight"] = dict(parameters["class_weight"])
-            tuner = cls(**parameters)
-            tuner._restore(tensors, document)
-        except (KeyError, TypeError, ValueError) as error:
+            tuner = cls(**model.parameters)
+        except TypeError as error:
             raise ModelFileError(f"{path}: its description is damaged: {error!r}") from error
+        tuner.head_, tuner.normalizer_ = model.head, model.normalizer
+        tuner.classes_ = model.head.classes_
+        tuner.ids_, tuner.quarantined_ = model.ids, model.quarantined
+        tuner.provenance_, tuner.seconds_ = model.provenance, model.seconds
+        tuner._set_loo(model.codes)
         if backbone is not None:
             tuner.backbone = backbone
         tuner._check_provenance(tuner.provenance_, f"the model {os.fspath(path)}")
         return tuner
 
-    def _restore(self, tensors: dict[str, NDArray[Any]], document: dict[str, Any]) -> None:
-        self.classes_ = np.array(document["classes"], dtype=document["classes_dtype"])
-        self.provenance_ = document["provenance"]
-        self.ids_ = tuple(document["ids"])
-        self.seconds_ = document["seconds"]
-        self.quarantined_ = tuple(Quarantined(**item) for item in document["quarantined"])
-        d = tensors["offset"].shape[0]
-        self.normalizer_ = FeatureNormalizer(**document["normalizer"])
-        self.normalizer_.fit(np.zeros((1, d), np.float32))
-        self.head_ = KernelClassifier(class_weight=self.class_weight).restore(
-            self.classes_, tensors, document["head"]
-        )
-        self._set_loo(tensors["codes"])
-
     # -------------------------------------------------------------------------------- details
-
-    def _labelled(
-        self,
-        data: Images | None,
-        labels: ArrayLike | str | os.PathLike[str] | None,
-        paths: Sequence[str | os.PathLike[str]] | None,
-        images: Sequence[ImageSource] | NDArray[Any] | None,
-        split: str | None,
-    ) -> tuple[ImageSet, dict[str, Any]]:
-        """Return labelled images, and what their labels are called where that is no string."""
-        given = [item for item in (data, paths, images) if item is not None]
-        if len(given) != 1:
-            raise DataError("give the images in one way: data, paths= or images=")
-        source = given[0]
-        if isinstance(source, ImageSet):
-            return source, {}
-        if isinstance(source, str | os.PathLike):
-            if labels is not None and not isinstance(labels, str | os.PathLike):
-                raise DataError(
-                    "labels for a folder must be a manifest file; for a list of labels give a list "
-                    "of images"
-                )
-            return open_images(source, split=split, labels=labels), {}
-        if labels is None or isinstance(labels, str | os.PathLike):
-            raise DataError("a list of images needs a list with one label per image")
-        values = list(np.asarray(labels))  # not tolist: int32 labels stay int32
-        return from_arrays(source, values), {str(value): value for value in values}
 
     def _extract(self, images: ImageSet, *, strict: bool | None = None) -> Features:
         """Features of images by this tuner's network, through its cache."""
@@ -543,21 +454,6 @@ class TopTuner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _check_fitted(self) -> None:
         if not hasattr(self, "head_"):
             raise NotFittedError("this TopTuner is not fitted yet: call fit or load first")
-
-
-def _unlabelled(images: Images) -> ImageSet:
-    if isinstance(images, ImageSet):
-        return images
-    if isinstance(images, str | os.PathLike):
-        return open_images(images, labelled=False)
-    return from_arrays(images)
-
-
-def _plain(value: Any) -> Any:
-    """Value of a parameter as JSON can hold it; a dict as pairs, for its keys may be numbers."""
-    if isinstance(value, dict):
-        return [[_plain(key), _plain(item)] for key, item in value.items()]
-    return value.item() if isinstance(value, np.generic) else value
 
 
 def _check_finite(features: Features) -> None:

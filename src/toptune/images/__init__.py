@@ -8,6 +8,7 @@ is set aside with a reason and never ends a run.
 
 from toptune.images.decode import decode
 from toptune.images.geometry import Geometry
+from toptune.images.given import Images, labelled_images, unlabelled_images
 from toptune.images.listing import open_images, open_unlabelled, splits_of
 from toptune.images.sources import (
     ImageSet,
@@ -24,14 +25,17 @@ __all__ = [
     "Geometry",
     "ImageSet",
     "ImageSource",
+    "Images",
     "Quarantined",
     "UnreadableImage",
     "content_hash",
     "decode",
     "from_arrays",
+    "labelled_images",
     "open_images",
     "open_unlabelled",
     "read_source",
     "splits_of",
     "stratified_split",
+    "unlabelled_images",
 ]

@@ -1,0 +1,76 @@
+"""Images in whatever form a user has them -> `ImageSet`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from toptune.errors import DataError
+from toptune.images.listing import open_images
+from toptune.images.sources import ImageSet, ImageSource, from_arrays
+
+Images: TypeAlias = str | os.PathLike[str] | Sequence[ImageSource] | NDArray[Any] | ImageSet
+"""A folder or manifest, a list of images, one array of images, or an `ImageSet`."""
+
+
+def labelled_images(
+    images: Images,
+    labels: ArrayLike | str | os.PathLike[str] | None,
+    *,
+    split: str | None = None,
+) -> tuple[ImageSet, dict[str, Any]]:
+    """List images with their labels.
+
+    Parameters
+    ----------
+    images : Images
+        A folder or manifest as for `open_images`, or images given directly.
+    labels : array-like, path or None
+        One label per image given directly; for a folder, a manifest or nothing.
+    split : str, optional
+        Split of a folder or manifest.
+
+    Returns
+    -------
+    image_set : ImageSet
+        Its labels are text.
+    names : dict
+        What the labels are where they were given directly, by their text.
+
+    Raises
+    ------
+    DataError
+        If labels and images do not fit each other, or the images cannot be listed.
+    """
+    if isinstance(images, ImageSet):
+        return images, {}
+    if isinstance(images, str | os.PathLike):
+        if labels is not None and not isinstance(labels, str | os.PathLike):
+            raise DataError(
+                "labels for a folder must be a manifest file; for a list of labels give a list of "
+                "images"
+            )
+        return open_images(images, split=split, labels=labels), {}
+    if labels is None or isinstance(labels, str | os.PathLike):
+        raise DataError("a list of images needs a list with one label per image")
+    values = list(np.asarray(labels))  # not tolist: int32 labels stay int32
+    return from_arrays(images, values), {str(value): value for value in values}
+
+
+def unlabelled_images(images: Images) -> ImageSet:
+    """List images without labels: a file, everything below a folder, or images given directly.
+
+    Raises
+    ------
+    DataError
+        If there are none.
+    """
+    if isinstance(images, ImageSet):
+        return images
+    if isinstance(images, str | os.PathLike):
+        return open_images(images, labelled=False)
+    return from_arrays(images)

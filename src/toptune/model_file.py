@@ -1,0 +1,126 @@
+"""The `.toptune` file: what a fitted model is, as tensors and one JSON document."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toptune.errors import ModelFileError
+from toptune.images import Quarantined
+from toptune.kernel import FeatureNormalizer, KernelClassifier
+from toptune.tensor_file import load_tensors, save_tensors
+
+#: Raised by one whenever an older reader would misunderstand the file.
+FORMAT_VERSION = 1
+_TENSORS = ("centers", "dual_coef", "offset", "loo_scores", "codes")
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A fitted model without its network.
+
+    Attributes
+    ----------
+    parameters : dict
+        Of the tuner's constructor.
+    head : KernelClassifier
+        Fitted.
+    normalizer : FeatureNormalizer
+        Fitted.
+    codes : ndarray of int, shape (n,)
+        Classes of the training images, as positions in the head's `classes_`.
+    ids : tuple of str
+        Names of the training images.
+    provenance : dict
+        Backbone, weights hash, preprocessing, precision, and versions of libraries.
+    quarantined : tuple of Quarantined
+        Training images set aside.
+    seconds : dict
+        Time of the stages of training.
+    """
+
+    parameters: dict[str, Any]
+    head: KernelClassifier
+    normalizer: FeatureNormalizer
+    codes: NDArray[np.intp]
+    ids: tuple[str, ...]
+    provenance: dict[str, Any]
+    quarantined: tuple[Quarantined, ...]
+    seconds: dict[str, float]
+
+
+def write_model(path: str | os.PathLike[str], model: Model) -> None:
+    """Write a model to one file, replacing it if it exists.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be written.
+    """
+    arrays, numbers = model.head.state()
+    classes = model.head.classes_
+    save_tensors(
+        path,
+        {**arrays, "codes": model.codes.astype(np.int64)},
+        {
+            "parameters": {name: _plain(value) for name, value in model.parameters.items()},
+            "classes": classes.tolist(),
+            "classes_dtype": classes.dtype.str,
+            "normalizer": {"power": model.normalizer.power},
+            "head": numbers,
+            "provenance": model.provenance,
+            "ids": list(model.ids),
+            "quarantined": [vars(item) for item in model.quarantined],
+            "seconds": model.seconds,
+        },
+        kind="model",
+        format_version=FORMAT_VERSION,
+    )
+
+
+def read_model(path: str | os.PathLike[str]) -> Model:
+    """Read a model that `write_model` wrote.
+
+    Raises
+    ------
+    ModelFileError
+        If the file is missing, damaged, of another kind or of another format version.
+    """
+    tensors, document = load_tensors(
+        path, kind="model", format_version=FORMAT_VERSION, required=_TENSORS
+    )
+    try:
+        return _model(tensors, document)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelFileError(f"{path}: its description is damaged: {error!r}") from error
+
+
+def _model(tensors: dict[str, NDArray[Any]], document: dict[str, Any]) -> Model:
+    parameters = document["parameters"]
+    weights = parameters["class_weight"]
+    if isinstance(weights, list):
+        parameters["class_weight"] = dict(weights)
+    classes = np.array(document["classes"], dtype=document["classes_dtype"])
+    head = KernelClassifier(class_weight=parameters["class_weight"])
+    d = tensors["offset"].shape[0]
+    return Model(
+        parameters=parameters,
+        head=head.restore(classes, tensors, document["head"]),
+        normalizer=FeatureNormalizer(**document["normalizer"]).fit(np.zeros((1, d), np.float32)),
+        codes=tensors["codes"],
+        ids=tuple(document["ids"]),
+        provenance=document["provenance"],
+        quarantined=tuple(Quarantined(**item) for item in document["quarantined"]),
+        seconds=document["seconds"],
+    )
+
+
+def _plain(value: Any) -> Any:
+    """Value of a parameter as JSON can hold it; a dict as pairs, for its keys may be numbers."""
+    if isinstance(value, dict):
+        return [[_plain(key), _plain(item)] for key, item in value.items()]
+    return value.item() if isinstance(value, np.generic) else value

@@ -1,0 +1,48 @@
+"""What a model says about images of which some may be unreadable."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toptune.images import Quarantined
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Probabilities for the images that could be read, and the images that could not.
+
+    Attributes
+    ----------
+    ids : tuple of str
+        Names of the n images that were read.
+    classes : ndarray of shape (c,)
+        The model's `classes_`.
+    probabilities : ndarray of shape (n, c)
+        Columns in the order of `classes`.
+    quarantined : tuple of Quarantined
+        Images set aside, with the reason.
+    """
+
+    ids: tuple[str, ...]
+    classes: NDArray[Any]
+    probabilities: NDArray[np.float64]
+    quarantined: tuple[Quarantined, ...]
+
+    @property
+    def labels(self) -> NDArray[Any]:
+        """Most probable class of each image, (n,)."""
+        chosen: NDArray[Any] = self.classes[self.probabilities.argmax(axis=1)]
+        return chosen
+
+    def top(self, k: int) -> list[list[dict[str, Any]]]:
+        """Return the k most probable classes of each image: label and probability, best first."""
+        order = np.argsort(-self.probabilities, axis=1, kind="stable")[:, :k]
+        names, P = self.classes.tolist(), self.probabilities.tolist()
+        return [
+            [{"label": names[j], "probability": P[i][j]} for j in row]
+            for i, row in enumerate(order.tolist())
+        ]
