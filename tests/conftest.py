@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import io
 import os
+import shutil
 import tempfile
 import zlib
 from collections.abc import Callable, Iterable
@@ -11,14 +13,15 @@ from pathlib import Path
 from typing import Any
 
 # Before anything imports the hub's client, which reads them once: no test may reach for the
-# network, or find what the user has fetched.
-_HUB = tempfile.TemporaryDirectory(prefix="toptune-hub-")
+# network, find what the user has fetched, or keep anything.
 os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ["HF_HOME"] = _HUB.name
+os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="toptune-hub-")
 
 import numpy as np
 import pytest
 from PIL import Image
+
+atexit.register(shutil.rmtree, os.environ["HF_HOME"], ignore_errors=True)
 
 _FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".jfif": "JPEG", ".tif": "TIFF", ".pgm": "PPM"}
 

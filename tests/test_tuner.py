@@ -402,7 +402,7 @@ def test_the_file_is_safetensors_and_json(saved: Path) -> None:
     document = json.loads(header.pop("__metadata__")["toptune"])
     assert (document["kind"], document["format_version"]) == ("model", 1)
     assert document["classes"] == ["day", "night"]
-    assert {entry["dtype"] for entry in header.values()} <= {"F32", "F64", "I64"}
+    assert {entry["dtype"] for entry in header.values()} <= {"F32", "F64", "I64", "U8"}
     with pytest.raises(pickle.UnpicklingError):
         pickle.loads(content)
 

@@ -5,7 +5,7 @@ Letters: n samples, c classes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -59,7 +59,7 @@ class Evaluation:
             "n": self.n,
             "classes": self.classes,
             "confusion_matrix": self.confusion_matrix.tolist(),
-            "per_class": {str(label): vars(row) for label, row in self.per_class.items()},
+            "per_class": {str(label): asdict(row) for label, row in self.per_class.items()},
         }
 
 

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from toptune.errors import ModelFileError
 from toptune.images import Quarantined
 from toptune.kernel import FeatureNormalizer, KernelClassifier
-from toptune.tensor_file import load_tensors, save_tensors
+from toptune.tensor_file import decode_names, encode_names, load_tensors, save_tensors
 
 #: Raised by one whenever an older reader would misunderstand the file.
 FORMAT_VERSION = 1
-_TENSORS = ("centers", "dual_coef", "offset", "loo_scores", "codes")
+_TENSORS = ("centers", "dual_coef", "offset", "loo_scores", "codes", "ids")
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +65,7 @@ def write_model(path: str | os.PathLike[str], model: Model) -> None:
     classes = model.head.classes_
     save_tensors(
         path,
-        {**arrays, "codes": model.codes.astype(np.int64)},
+        {**arrays, "codes": model.codes.astype(np.int64), "ids": encode_names(model.ids)},
         {
             "parameters": {name: _plain(value) for name, value in model.parameters.items()},
             "classes": classes.tolist(),
@@ -73,7 +73,6 @@ def write_model(path: str | os.PathLike[str], model: Model) -> None:
             "normalizer": {"power": model.normalizer.power},
             "head": numbers,
             "provenance": model.provenance,
-            "ids": list(model.ids),
             "quarantined": [vars(item) for item in model.quarantined],
             "seconds": model.seconds,
         },
@@ -95,7 +94,7 @@ def read_model(path: str | os.PathLike[str]) -> Model:
     )
     try:
         return _model(tensors, document)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, IndexError, TypeError, ValueError) as error:
         raise ModelFileError(f"{path}: its description is damaged: {error!r}") from error
 
 
@@ -107,12 +106,16 @@ def _model(tensors: dict[str, NDArray[Any]], document: dict[str, Any]) -> Model:
     classes = np.array(document["classes"], dtype=document["classes_dtype"])
     head = KernelClassifier(class_weight=parameters["class_weight"])
     d = tensors["offset"].shape[0]
+    ids = tuple(decode_names(tensors["ids"]))
+    lengths = {len(ids), len(tensors["codes"]), len(tensors["loo_scores"])}
+    if len(lengths) > 1:
+        raise ValueError(f"ids, codes and loo_scores have different lengths: {lengths}")
     return Model(
         parameters=parameters,
         head=head.restore(classes, tensors, document["head"]),
         normalizer=FeatureNormalizer(**document["normalizer"]).fit(np.zeros((1, d), np.float32)),
         codes=tensors["codes"],
-        ids=tuple(document["ids"]),
+        ids=ids,
         provenance=document["provenance"],
         quarantined=tuple(Quarantined(**item) for item in document["quarantined"]),
         seconds=document["seconds"],

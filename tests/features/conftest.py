@@ -28,6 +28,12 @@ def lite0() -> Backbone:
 
 
 @pytest.fixture(scope="session")
+def networks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache for the networks that tests convert on their way: it takes seconds each."""
+    return tmp_path_factory.mktemp("networks")
+
+
+@pytest.fixture(scope="session")
 def photographs() -> list[np.ndarray]:
     """Colour photographs, uint8."""
     from skimage import data

@@ -89,6 +89,7 @@ def test_the_weights_hash_does_not_depend_on_the_order_in_the_file(
     torch.save(turned, tmp_path / "turned.pth")
     other = load_backbone(f"test_resnet={tmp_path / 'turned.pth'}")
     assert other.weights_sha256 == tiny.weights_sha256
+    assert backbones._hash_tensors(turned) == backbones._hash_tensors(load_file(tiny_file))
 
 
 def test_the_same_weights_in_another_architecture_have_another_spec(lite0: Backbone) -> None:

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import timm
 import torch
-from scipy.special import logsumexp
+from scipy.special import log_softmax, logsumexp
 
 from toptune.errors import BackboneError
-from toptune.features import Backbone, embedded, list_backbones, load_backbone
+from toptune.features import embedded, list_backbones, load_backbone
 from toptune.features.embedded import EMBEDDED, load_embedded
 from toptune.images import Geometry, decode
 
@@ -24,6 +24,7 @@ RIGHT = {
     "coffee": (504, 967, 968),  # mug, espresso, cup
     "rocket": (657, 744, 812),  # missile, projectile, space shuttle
 }
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean, standard deviation
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
@@ -48,40 +49,39 @@ def views(name: str, size: tuple[int, int]) -> np.ndarray:
     return np.stack([decode(np.ascontiguousarray(view), geometry) for view in both])
 
 
-def losses(module: torch.nn.Module, statistics: tuple, size: tuple[int, int]) -> dict[str, float]:
-    """Log-loss of the right group of classes, by photograph."""
+def log_probabilities(
+    module: torch.nn.Module, statistics: Statistics, pixels: np.ndarray
+) -> np.ndarray:
+    """Of the 1000 classes, (n, 1000)."""
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in statistics)
-    found = {}
+    x = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
+    with torch.inference_mode():
+        return log_softmax(module.eval()((x - mean) / std).double().numpy(), axis=1)
+
+
+def mean_loss(module: torch.nn.Module, statistics: Statistics) -> float:
+    """Mean log-loss of the right groups of classes over all views of all photographs."""
+    losses = []
     for name, right in RIGHT.items():
-        x = torch.from_numpy(views(name, size)).permute(0, 3, 1, 2).float() / 255
-        with torch.inference_mode():
-            scores = module.eval()((x - mean) / std).double().numpy()
-        log_p = logsumexp(scores[:, right], axis=1) - logsumexp(scores, axis=1)
-        found[name] = float(-log_p.mean())
-    return found
+        log_p = log_probabilities(module, statistics, views(name, (224, 224)))
+        losses.append(-logsumexp(log_p[:, right], axis=1).mean())
+    return float(np.mean(losses))
 
 
 @pytest.mark.parametrize("name", list(EMBEDDED))
 def test_photographs_are_recognised(name: str) -> None:
     """Wrong padding, normalisation or order of tensors would not get these right."""
-    size = (EMBEDDED[name].size,) * 2
-    found = losses(load_embedded(name, num_classes=1000), HALF, size)
-    # Below log 2 the right group has most of the probability; guessing is log(1000 / 3) = 5.8. The
-    # rocket stands on its launch pad, so other classes are in the picture as well.
-    assert max(found["chelsea"], found["coffee"]) < np.log(2), found
-    assert found["rocket"] < 2.0, found
-
-
-def test_whole_photographs_get_the_right_class(lite0: Backbone) -> None:
-    """The best of 1000 classes is a right one, with the preprocessing that was chosen."""
-    module = load_embedded("efficientnet_lite0", num_classes=1000).eval()
-    preprocessing = lite0.preprocessing
-    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (preprocessing.mean, preprocessing.std))
-    for name, right in RIGHT.items():
-        pixels = torch.from_numpy(views(name, preprocessing.geometry.size)[:1])
-        with torch.inference_mode():
-            scores = module((pixels.permute(0, 3, 1, 2) / 255 - mean) / std)[0]
-        assert int(scores.argmax()) in right, name
+    preprocessing = load_backbone(name).preprocessing
+    module = load_embedded(name, num_classes=1000)
+    for photograph, right in RIGHT.items():
+        pixels = views(photograph, preprocessing.geometry.size)[:1]
+        (log_p,) = log_probabilities(module, (preprocessing.mean, preprocessing.std), pixels)
+        best = np.argsort(-log_p)
+        assert set(best[:5]) & set(right), photograph
+        # The rocket stands on its launch pad, which some networks name first.
+        assert photograph == "rocket" or best[0] in right, photograph
+        # Guessing gives log(1000 / 3) = 5.8.
+        assert -logsumexp(log_p[list(right)]) < 2, photograph
 
 
 def test_the_chosen_padding_and_normalisation_beat_the_others() -> None:
@@ -90,7 +90,7 @@ def test_the_chosen_padding_and_normalisation_beat_the_others() -> None:
     symmetric = timm.create_model("efficientnet_lite0")
     symmetric.load_state_dict(chosen.state_dict())
     found = {
-        (padding, statistics): np.mean(list(losses(module, statistics, (224, 224)).values()))
+        (padding, statistics): mean_loss(module, statistics)
         for padding, module in (("same", chosen), ("symmetric", symmetric))
         for statistics in (HALF, IMAGENET)
     }

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-import warnings
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +10,10 @@ import numpy as np
 import openvino
 import pytest
 import torch
-from features_helpers import pixels_for, save_tiny
+from features_helpers import least_cosine, pixels_for, reference, run, some_pixels
 
 from toptune.errors import BackboneError, DataWarning
-from toptune.features import (
-    Backbone,
-    Engine,
-    OpenVINOEngine,
-    TorchEngine,
-    load_backbone,
-    make_engine,
-)
+from toptune.features import Backbone, Engine, OpenVINOEngine, TorchEngine, make_engine
 from toptune.features.engines import _precision
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA on this machine")
@@ -33,41 +23,25 @@ needs_bfloat16 = pytest.mark.skipif(
 )
 
 
-def run(engine: Engine, pixels: np.ndarray) -> np.ndarray:
-    size = engine.batch_size
-    batches = (pixels[i : i + size] for i in range(0, len(pixels), size))
-    return np.concatenate(list(engine.run(batches)))
-
-
-def some_pixels(n: int) -> np.ndarray:
-    """Noise of the size that the tiny network takes, uint8 (n, 160, 160, 3)."""
-    return np.random.default_rng(0).integers(0, 256, (n, 160, 160, 3), dtype=np.uint8)
-
-
-def reference(backbone: Backbone, pixels: np.ndarray) -> np.ndarray:
-    """The module itself on pixels normalised by the formula, in PyTorch, one image at a time."""
-    mean, std = backbone.preprocessing.mean, backbone.preprocessing.std
-    x = (pixels.astype(np.float64) / 255 - np.array(mean)) / np.array(std)
-    rows = [backbone.module(torch.tensor(image).permute(2, 0, 1)[None].float())[0] for image in x]
-    features: np.ndarray = torch.stack(rows).numpy()
-    return features
-
-
-def least_cosine(A: np.ndarray, B: np.ndarray) -> float:
-    A, B = A.astype(np.float64), B.astype(np.float64)
-    norms = np.linalg.norm(A, axis=1) * np.linalg.norm(B, axis=1)
-    return float(((A * B).sum(axis=1) / norms).min())
+def built(kind: str, backbone: Backbone, networks: Path) -> Engine:
+    """An engine with batches of 4, the size that OpenVINO takes by itself."""
+    if kind == "openvino":
+        return OpenVINOEngine(backbone, batch_size=4, cache=networks)
+    return TorchEngine(backbone, batch_size=4)
 
 
 @pytest.mark.parametrize("network", ["lite0", "tiny"])
 @pytest.mark.parametrize("kind", ["openvino", "torch"])
 def test_float32_engines_agree_with_the_module(
-    network: str, kind: str, request: pytest.FixtureRequest, photographs: list[np.ndarray]
+    network: str,
+    kind: str,
+    networks: Path,
+    request: pytest.FixtureRequest,
+    photographs: list[np.ndarray],
 ) -> None:
     backbone: Backbone = request.getfixturevalue(network)
     pixels = pixels_for(backbone, photographs)
-    engine = OpenVINOEngine(backbone) if kind == "openvino" else TorchEngine(backbone, batch_size=3)
-    found = run(engine, pixels)
+    found = run(built(kind, backbone, networks), pixels)
     assert found.shape == (len(pixels), backbone.n_features)
     assert found.dtype == np.float32
     expected = reference(backbone, pixels)
@@ -108,20 +82,19 @@ def test_cuda_agrees_with_the_cpu(
 
 
 @pytest.mark.parametrize("kind", ["openvino", "torch"])
-def test_a_short_batch_gives_the_same_bits(kind: str, tiny: Backbone) -> None:
-    pixels = some_pixels(6)
-    build = OpenVINOEngine if kind == "openvino" else TorchEngine
-    engine = build(tiny, batch_size=6)
+def test_a_short_batch_gives_the_same_bits(kind: str, tiny: Backbone, networks: Path) -> None:
+    pixels = some_pixels(4)
+    engine = built(kind, tiny, networks)
     whole, start = run(engine, pixels), run(engine, pixels[:2])
     assert start.shape == (2, tiny.n_features)
     np.testing.assert_array_equal(start, whole[:2])
 
 
 def test_features_do_not_depend_on_neighbours_or_place_in_the_batch(
-    lite0: Backbone, photographs: list[np.ndarray]
+    lite0: Backbone, networks: Path, photographs: list[np.ndarray]
 ) -> None:
     pixels = pixels_for(lite0, photographs)  # 8 images
-    engine = OpenVINOEngine(lite0, batch_size=4)
+    engine = OpenVINOEngine(lite0, batch_size=4, cache=networks)
     whole = run(engine, pixels)
     order = [5, 0, 7, 2, 6, 1, 4, 3]
     np.testing.assert_array_equal(run(engine, pixels[order]), whole[order])
@@ -130,19 +103,17 @@ def test_features_do_not_depend_on_neighbours_or_place_in_the_batch(
 
 
 @pytest.mark.parametrize("kind", ["openvino", "torch"])
-def test_order_is_kept_and_batches_are_asked_for_one_by_one(kind: str, tiny: Backbone) -> None:
-    engine = (
-        OpenVINOEngine(tiny, batch_size=2)
-        if kind == "openvino"
-        else TorchEngine(tiny, batch_size=2)
-    )
-    pixels = some_pixels(11)
+def test_order_is_kept_and_batches_are_asked_for_one_by_one(
+    kind: str, tiny: Backbone, networks: Path
+) -> None:
+    engine = built(kind, tiny, networks)
+    pixels = some_pixels(22)
     asked: list[int] = []
 
     def batches() -> Iterator[np.ndarray]:
-        for start in range(0, 11, 2):
+        for start in range(0, 22, 4):
             asked.append(start)
-            yield pixels[start : start + 2]
+            yield pixels[start : start + 4]
 
     rows = engine.run(batches())
     first = next(rows)
@@ -190,9 +161,9 @@ class WatchedRequest:
 
 
 @pytest.mark.parametrize("end", ["consumer stops", "source fails", "all done"])
-def test_nothing_is_left_in_flight(end: str, tiny: Backbone) -> None:
+def test_nothing_is_left_in_flight(end: str, tiny: Backbone, networks: Path) -> None:
     """A request that outlives its input reads memory that is no longer its own."""
-    engine = OpenVINOEngine(tiny, batch_size=1)
+    engine = OpenVINOEngine(tiny, batch_size=1, cache=networks)
     watched = engine.__dict__["_compiled"] = Watched(engine._compiled)
     at_once = watched.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
 
@@ -216,113 +187,15 @@ def test_nothing_is_left_in_flight(end: str, tiny: Backbone) -> None:
     np.testing.assert_array_equal(run(engine, np.zeros((1, 160, 160, 3), np.uint8)), first)
 
 
-def test_too_large_a_batch_is_refused(tiny: Backbone) -> None:
-    engine = OpenVINOEngine(tiny, batch_size=2)
-    with pytest.raises(ValueError, match="a batch has 3 images, at most 2 fit"):
-        list(engine.run([np.zeros((3, 160, 160, 3), np.uint8)]))
+@pytest.mark.parametrize("kind", ["openvino", "torch"])
+def test_too_large_a_batch_is_refused(kind: str, tiny: Backbone, networks: Path) -> None:
+    with pytest.raises(ValueError, match="a batch has 5 images, at most 4 fit"):
+        list(built(kind, tiny, networks).run([some_pixels(5)]))
 
 
-def test_no_batches_no_rows(tiny: Backbone) -> None:
-    assert list(OpenVINOEngine(tiny).run([])) == []
-
-
-# -------------------------------------------------------------------------- the converted network
-
-
-def one(backbone: Backbone, cache: Path | None) -> np.ndarray:
-    return run(OpenVINOEngine(backbone, batch_size=1, cache=cache), some_pixels(1))
-
-
-def test_a_converted_network_is_kept_and_used(
-    tiny: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first = one(tiny, tmp_path)
-    assert len(list((tmp_path / "networks").iterdir())) == 1
-    monkeypatch.setattr(OpenVINOEngine, "_convert", lambda self: pytest.fail("converted again"))
-    np.testing.assert_array_equal(one(tiny, tmp_path), first)
-
-
-@pytest.mark.parametrize(
-    ("part", "length"),
-    [("network.xml", 0), ("network.xml", 100), ("network.bin", None), ("network.bin", 100)],
-)
-def test_a_damaged_converted_network_is_replaced(
-    part: str, length: int | None, tiny: Backbone, tmp_path: Path
-) -> None:
-    first = one(tiny, tmp_path)
-    (folder,) = (tmp_path / "networks").iterdir()
-    path = folder / part
-    size = path.stat().st_size
-    if length is None:
-        path.unlink()
-    else:
-        path.write_bytes(path.read_bytes()[:length])
-    np.testing.assert_array_equal(one(tiny, tmp_path), first)
-    assert path.stat().st_size == size
-    assert list((tmp_path / "networks").iterdir()) == [folder]
-
-
-def test_another_network_or_batch_size_is_converted_for_itself(
-    tiny: Backbone, tmp_path: Path
-) -> None:
-    one(tiny, tmp_path)
-    other = load_backbone(f"test_resnet={save_tiny(tmp_path / 'other.safetensors', seed=1)}")
-    assert (one(other, tmp_path) != one(tiny, tmp_path)).any()
-    OpenVINOEngine(tiny, batch_size=2, cache=tmp_path)._converted()
-    assert len(list((tmp_path / "networks").iterdir())) == 3
-
-
-def test_two_may_convert_at_once(
-    tiny: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Both have found nothing and have converted; now both store what they have."""
-    convert, turn, both = OpenVINOEngine._convert, threading.Lock(), threading.Barrier(2)
-
-    def meeting(self: OpenVINOEngine) -> Any:
-        with turn:
-            model = convert(self)
-        both.wait(timeout=60)
-        return model
-
-    monkeypatch.setattr(OpenVINOEngine, "_convert", meeting)
-    with ThreadPoolExecutor(2) as pool:
-        jobs = [
-            pool.submit(OpenVINOEngine(tiny, batch_size=1, cache=tmp_path)._converted)
-            for _ in range(2)
-        ]
-        assert all(job.result() is not None for job in jobs)
-    assert len(list((tmp_path / "networks").iterdir())) == 1  # no remains of the slower one
-    monkeypatch.setattr(OpenVINOEngine, "_convert", lambda self: pytest.fail("converted again"))
-    assert least_cosine(one(tiny, tmp_path), reference(tiny, some_pixels(1))) > 0.9999
-
-
-def test_a_cache_that_cannot_be_written_costs_only_time(tiny: Backbone, tmp_path: Path) -> None:
-    (tmp_path / "networks").write_text("a file where the folder should be")
-    assert one(tiny, tmp_path).shape == (1, tiny.n_features)
-
-
-def test_a_disk_that_fills_up_costs_only_time(
-    tiny: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(model: Any, path: Path, **named: Any) -> None:
-        Path(path).write_text("<half")
-        raise RuntimeError("no space left")
-
-    monkeypatch.setattr(openvino, "save_model", full)
-    assert one(tiny, tmp_path).shape == (1, tiny.n_features)
-    assert list((tmp_path / "networks").iterdir()) == []
-
-
-def test_converting_says_nothing(
-    lite0: Backbone, tiny: Backbone, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """SAME padding makes PyTorch's tracer warn, which nobody could mend."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        OpenVINOEngine(lite0)._converted()
-        one(tiny, None)
-    captured = capfd.readouterr()
-    assert captured.out == captured.err == ""
+@pytest.mark.parametrize("kind", ["openvino", "torch"])
+def test_no_batches_no_rows(kind: str, tiny: Backbone, networks: Path) -> None:
+    assert list(built(kind, tiny, networks).run([])) == []
 
 
 # ------------------------------------------------------------------------------------- the choice

@@ -38,7 +38,9 @@ module = importlib.import_module("toptune.features.extract")
 
 
 @pytest.mark.parametrize("kind", ["torch", "openvino"])
-def test_rows_are_those_of_a_plain_loop(kind: str, tiny: Backbone, photo_files: Path) -> None:
+def test_rows_are_those_of_a_plain_loop(
+    kind: str, tiny: Backbone, networks: Path, photo_files: Path
+) -> None:
     """Reference: read, decode, normalise by the formula in float64, call the module, one by one."""
     images = open_images(photo_files, labelled=False)
     mean, std = np.array(tiny.preprocessing.mean), np.array(tiny.preprocessing.std)
@@ -48,7 +50,8 @@ def test_rows_are_those_of_a_plain_loop(kind: str, tiny: Backbone, photo_files: 
         x = torch.tensor(((pixels / 255 - mean) / std).transpose(2, 0, 1)[None])
         expected.append(tiny.module(x.float())[0].numpy())
     # 24 images are six batches of 4 or, for PyTorch, four of 5 and a partial one.
-    engine = OpenVINOEngine(tiny) if kind == "openvino" else TorchEngine(tiny, batch_size=5)
+    openvino = OpenVINOEngine(tiny, batch_size=4, cache=networks)
+    engine = openvino if kind == "openvino" else TorchEngine(tiny, batch_size=5)
     found = extract(images, tiny, engine=engine)
     assert found.ids == images.ids
     assert found.X.dtype == np.float32

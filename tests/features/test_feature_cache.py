@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import os
 import sqlite3
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -57,30 +61,76 @@ def test_another_spec_is_another_file(tmp_path: Path) -> None:
         assert same.get(row[0]) is not None
 
 
+# The module is run by itself: importing it would import PyTorch, which takes seconds. Each process
+# says that it is ready and waits to be let go, so that they make the file at the same time, too.
 WRITER = """
-import sys
+import hashlib, runpy, sys
 import numpy as np
-from toptune.features import FeatureCache
-sys.path.insert(0, sys.argv[2])
-from test_feature_cache import SPEC, rows
-with FeatureCache(sys.argv[1], spec=SPEC, n_features=8) as cache:
-    for row in rows(60, sys.argv[3]):
-        cache.put([row])
+FeatureCache = runpy.run_path(sys.argv[1])["FeatureCache"]
+print("ready", flush=True)
+sys.stdin.readline()
+with FeatureCache(sys.argv[2], spec={"network": "a"}, n_features=8) as cache:
+    for k in range(int(sys.argv[3]), int(sys.argv[4])):
+        digest = hashlib.sha256(b"%d" % k).digest()
+        cache.put([(digest, np.full(8, k, dtype=np.float32))])
+        assert cache.get(digest)[0] == k
 """
 
 
 def test_two_processes_writing_at_once_lose_nothing(tmp_path: Path) -> None:
-    here = str(Path(__file__).parent)
+    source = inspect.getsourcefile(FeatureCache)
+    assert source is not None
     jobs = [
-        subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path), here, name])
-        for name in ("first", "second")
+        subprocess.Popen(
+            [sys.executable, "-c", WRITER, source, str(tmp_path), *span],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for span in (("0", "150"), ("100", "250"))  # fifty rows are written by both
     ]
-    assert [job.wait(timeout=120) for job in jobs] == [0, 0]
+    for job in jobs:
+        assert job.stdout is not None
+        assert job.stdout.readline() == "ready\n"
+    for job in jobs:
+        assert job.stdin is not None
+        job.stdin.write("go\n")
+        job.stdin.flush()
+    for job in jobs:
+        job.communicate(timeout=120)
+    assert [job.returncode for job in jobs] == [0, 0]
+    with opened(tmp_path, {"network": "a"}) as cache:
+        assert len(cache) == 250
+        for k in range(250):
+            x = cache.get(hashlib.sha256(b"%d" % k).digest())
+            np.testing.assert_array_equal(x, np.full(8, k))
+
+
+def test_threads_may_read_while_one_writes(tmp_path: Path) -> None:
+    written = rows(200)
+    with opened(tmp_path) as cache, ThreadPoolExecutor(4) as pool:
+        jobs = [pool.submit(cache.put, [row]) for row in written]
+        reads = [pool.submit(cache.get, digest) for digest, _ in written * 2]
+        for job in jobs:
+            job.result()
+        for read, (_, x) in zip(reads, written * 2, strict=True):
+            found = read.result()
+            assert found is None or np.array_equal(found, x)
+        assert len(cache) == 200
+
+
+def test_a_writer_waits_for_another_one(tmp_path: Path) -> None:
     with opened(tmp_path) as cache:
-        assert len(cache) == 120
-        for name in ("first", "second"):
-            for digest, x in rows(60, name):
-                np.testing.assert_array_equal(cache.get(digest), x)
+        other = sqlite3.connect(cache.path, isolation_level=None, check_same_thread=False)
+        other.execute("BEGIN IMMEDIATE")
+        release = threading.Timer(0.3, lambda: other.execute("ROLLBACK"))
+        release.start()
+        start = time.monotonic()
+        cache.put(rows(1))
+        assert time.monotonic() - start > 0.2
+        assert len(cache) == 1
+        release.join()
+        other.close()
 
 
 def test_a_full_disk_is_an_error_and_spoils_nothing(tmp_path: Path) -> None:
@@ -110,11 +160,56 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
         opened(tmp_path)
 
 
-def test_a_row_of_another_length_is_damage(tmp_path: Path) -> None:
+def test_damage_inside_the_file_is_named(tmp_path: Path) -> None:
+    with opened(tmp_path, n_features=1000) as cache:
+        cache.put(rows(20, d=1000))
+        path = cache.path
+    content = bytearray(path.read_bytes())
+    page = int.from_bytes(content[16:18], "big")
+    content[page:] = b"\xff" * (len(content) - page)  # all but the first page
+    path.write_bytes(content)
+    with (
+        pytest.raises(StorageError, match=f"{path.name} is damaged .*: delete it"),
+        opened(tmp_path, n_features=1000) as cache,
+    ):
+        for digest, _ in rows(20, d=1000):
+            cache.get(digest)
+    path.unlink()
+    with opened(tmp_path, n_features=1000) as cache:
+        assert len(cache) == 0
+
+
+def test_a_file_cut_to_nothing_is_a_new_one(tmp_path: Path) -> None:
     with opened(tmp_path) as cache:
-        cache.put([(b"x" * 32, np.zeros(5, np.float32))])
-        with pytest.raises(StorageError, match="5 numbers, expected 8.*delete it"):
+        cache.put(rows(3))
+        path = cache.path
+    path.write_bytes(b"")
+    with opened(tmp_path) as cache:
+        assert len(cache) == 0
+        cache.put(rows(3))
+        assert len(cache) == 3
+
+
+@pytest.mark.parametrize(
+    ("stored", "numbers"), [(b"", "0"), (bytes(20), "5"), (bytes(33), "8.25"), ("a text", "1.5")]
+)
+def test_a_row_of_another_length_is_damage(
+    stored: bytes | str, numbers: str, tmp_path: Path
+) -> None:
+    with opened(tmp_path) as cache:
+        cache._connection.execute("INSERT INTO features VALUES (?, ?)", (b"x" * 32, stored))
+        with pytest.raises(StorageError, match=f"{numbers} numbers, expected 8.*delete it"):
             cache.get(b"x" * 32)
+
+
+def test_a_file_that_may_only_be_read_serves_what_it_has(tmp_path: Path) -> None:
+    (known,) = rows(1)
+    with opened(tmp_path) as cache:
+        cache.put([known])
+        cache._connection.execute("PRAGMA query_only = ON")  # holds for root as well
+        with pytest.raises(StorageError, match=r"cannot use the feature cache .*readonly"):
+            cache.put(rows(1, "more"))
+        np.testing.assert_array_equal(cache.get(known[0]), known[1])
 
 
 def test_a_file_that_is_locked_for_too_long_is_an_error(
@@ -124,7 +219,7 @@ def test_a_file_that_is_locked_for_too_long_is_an_error(
     with opened(tmp_path) as cache:
         other = sqlite3.connect(cache.path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(StorageError, match="cannot use the feature cache .*locked"):
+        with pytest.raises(StorageError, match=r"cannot use the feature cache .*locked"):
             cache.put(rows(1))
         other.execute("ROLLBACK")
         other.close()
@@ -134,8 +229,11 @@ def test_a_file_that_is_locked_for_too_long_is_an_error(
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StorageError, match="cannot use the feature cache"):
+    with pytest.raises(StorageError, match=r"cannot use the feature cache .*: Not a directory"):
         opened(tmp_path / "file")
+    (tmp_path / "features").write_text("")
+    with pytest.raises(StorageError, match=r"cannot use the feature cache .*: File exists"):
+        opened(tmp_path)
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write everywhere")
@@ -151,5 +249,9 @@ def test_a_folder_without_permission_is_named(tmp_path: Path) -> None:
 def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TOPTUNE_CACHE", str(tmp_path / "here"))
     assert cache_dir() == tmp_path / "here"
+    monkeypatch.setenv("TOPTUNE_CACHE", "~/mine")
+    assert cache_dir() == Path.home() / "mine"
+    monkeypatch.setenv("TOPTUNE_CACHE", "")
+    assert cache_dir() == Path(platformdirs.user_cache_dir("toptune"))
     monkeypatch.delenv("TOPTUNE_CACHE")
     assert cache_dir() == Path(platformdirs.user_cache_dir("toptune"))

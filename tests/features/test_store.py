@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from toptune.errors import DataError, ModelFileError
+from toptune.errors import DataError, ModelFileError, StorageError
 from toptune.features import Features
 from toptune.images import Quarantined
 from toptune.tensor_file import save_tensors
@@ -41,6 +41,52 @@ def test_a_file_gives_back_everything(labelled: bool, tmp_path: Path) -> None:
         assert getattr(after, name) == getattr(before, name), name
     assert list(after.groups) == ["middle", "last"]
     assert len(after) == 3
+
+
+def test_rows_without_images_and_columns_in_any_memory_order(tmp_path: Path) -> None:
+    nothing = Features(X=np.zeros((0, 4), np.float32), ids=(), labels=None, groups={"last": 4})
+    nothing.save(tmp_path / "f.safetensors")
+    assert Features.load(tmp_path / "f.safetensors").X.shape == (0, 4)
+    turned = Features(**{**vars(features()), "X": np.asfortranarray(features().X)})
+    turned.save(tmp_path / "f.safetensors")
+    np.testing.assert_array_equal(Features.load(tmp_path / "f.safetensors").X, features().X)
+
+
+def test_another_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "f.safetensors"
+    with pytest.raises(ModelFileError, match="no features file at"):
+        Features.load(path)
+    path.write_bytes(b"garbage" * 30)
+    with pytest.raises(ModelFileError, match="is damaged or no features file"):
+        Features.load(path)
+    tensors = {"features": np.zeros((0, 4), np.float32)}
+    save_tensors(path, tensors, {}, kind="model", format_version=1)
+    with pytest.raises(ModelFileError, match="holds toptune model, but a features file is needed"):
+        Features.load(path)
+    save_tensors(path, tensors, {}, kind="features", format_version=2)
+    with pytest.raises(ModelFileError, match="has format version 2"):
+        Features.load(path)
+    save_tensors(path, tensors, {}, kind="features", format_version=1)
+    with pytest.raises(ModelFileError, match="lacks the tensors ids"):
+        Features.load(path)
+
+
+@pytest.mark.parametrize("ids", [b"[", b'"a"x', b"\xff\xfe"])
+def test_damaged_names_are_an_error(ids: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "f.safetensors"
+    tensors = {
+        "features": np.zeros((1, 4), np.float32),
+        "ids": np.frombuffer(ids, dtype=np.uint8),
+    }
+    document = {"groups": [["last", 4]], "provenance": {}, "quarantined": [], "seconds": 0}
+    save_tensors(path, tensors, document, kind="features", format_version=1)
+    with pytest.raises(ModelFileError, match="its description is damaged"):
+        Features.load(path)
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"cannot write .*nowhere.f\.safetensors"):
+        features().save(tmp_path / "nowhere" / "f.safetensors")
 
 
 def test_the_tensor_can_be_read_without_this_package(tmp_path: Path) -> None:

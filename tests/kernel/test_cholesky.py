@@ -40,6 +40,18 @@ def test_a_singular_matrix_gets_the_smallest_jitter_that_works_and_a_warning() -
     torch.testing.assert_close(L @ L.T, expected, rtol=0, atol=1e-14 * 12)
 
 
+@pytest.mark.parametrize("k", range(1, len(JITTER_STEPS)))
+def test_jitter_the_size_of_rounding_is_silent_and_any_more_is_announced(k: int) -> None:
+    step = JITTER_STEPS[k]
+    A = torch.diag(torch.tensor([1.0] * 9 + [-step / 10], dtype=torch.float64))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        L = cholesky_factor(A)
+    # The mean of the diagonal is 0.9, so this step and no smaller one lifts -step / 10 above zero.
+    assert float(L[9, 9]) ** 2 == pytest.approx(0.9 * step - step / 10, rel=1e-2)
+    assert [w.category for w in caught] == [JitterWarning] * (k > 1)
+
+
 def test_the_warning_can_be_turned_off() -> None:
     A = torch.ones(5, 5, dtype=torch.float64)
     A.diagonal().sub_(2e-10)

@@ -88,6 +88,19 @@ def test_profile_of_stored_distances_is_the_kernel_and_leaves_them_unchanged(ker
     assert torch.equal(base, before)
 
 
+@pytest.mark.parametrize("kernel", [k for k in KERNELS if k != "linear"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_rows_that_are_also_centers_have_no_negative_distance(
+    kernel: str, dtype: torch.dtype
+) -> None:
+    """Rounding takes about half of these squared distances below zero, where a root is NaN."""
+    X = torch.tensor(sample(50, 8), dtype=dtype)
+    diagonal = kernel_matrix(X, X.clone(), kernel, 2.0).diagonal()
+    # r^2 = 8 terms of rounding eps of ||x||^2 < 30, over bandwidth^2; the Laplacian takes its root.
+    rounding = 8 * 30 * torch.finfo(dtype).eps / 4
+    torch.testing.assert_close(diagonal, torch.ones_like(diagonal), rtol=0, atol=rounding**0.5)
+
+
 def test_an_unknown_kernel_is_named_with_those_that_are_known() -> None:
     with pytest.raises(ValueError, match=r"gaussian, laplacian.*'rbf'"):
         check_kernel("rbf")

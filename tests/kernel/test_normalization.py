@@ -46,6 +46,13 @@ def test_float32_stays_float32() -> None:
     np.testing.assert_allclose(np.linalg.norm(found.astype(np.float64), axis=1), 1.0, rtol=1e-6)
 
 
+@pytest.mark.parametrize("scale", [1e-30, 1e25])
+def test_squares_beyond_float32_neither_overflow_nor_vanish(scale: float) -> None:
+    X = (np.array([[3.0, -4.0]]) * scale).astype(np.float32)
+    found = FeatureNormalizer(power=1.0).fit_transform(X)
+    np.testing.assert_allclose(found, [[0.6, -0.8]], rtol=1e-6)
+
+
 @pytest.mark.parametrize("power", [0.0, -1.0, float("nan")])
 def test_an_impossible_power_is_named(power: float) -> None:
     with pytest.raises(ValueError, match="power must be > 0"):

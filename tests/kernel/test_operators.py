@@ -41,5 +41,11 @@ def test_a_block_has_at_least_one_row(
 
 
 def test_the_product_has_the_precision_of_the_vectors(operator: KernelOperator) -> None:
-    single = KernelOperator(operator.X.float(), operator.Z.float(), "gaussian", 1.0)
-    assert single.matmul(torch.ones(11, 2, dtype=torch.float64)).dtype == torch.float64
+    """Coefficients are large and of both signs: a product in float32 would cancel."""
+    X, Z = operator.X.float(), operator.Z.float()
+    V = torch.randn(11, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    found = KernelOperator(X, Z, "gaussian", 1.0).matmul(V)
+    assert found.dtype == torch.float64
+    # 11 terms of size 1 in float64; in float32 the errors would be about 1e-7.
+    expected = kernel_matrix(X, Z, "gaussian", 1.0).double() @ V
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-13)

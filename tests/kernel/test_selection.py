@@ -30,9 +30,12 @@ def moons(n: int = 36) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return torch.tensor(X), torch.tensor(Y), torch.tensor(codes)
 
 
-def test_the_choice_is_the_best_of_the_grid_by_brute_force_refits() -> None:
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_choice_is_the_best_of_the_grid_by_brute_force_refits(weighted: bool) -> None:
     X, Y, codes = moons()
     n, w, penalties = len(X), torch.ones(len(X)).double(), (1.0, 1e-2, 1e-4)
+    if weighted:
+        w = torch.tensor(np.random.default_rng(1).uniform(0.1, 4.0, n))
 
     def loss(scores: torch.Tensor) -> float:
         return fit_temperature(scores, codes, w)[1]
@@ -47,8 +50,10 @@ def test_the_choice_is_the_best_of_the_grid_by_brute_force_refits() -> None:
             scores = torch.empty_like(Y)
             for i in range(n):
                 kept = torch.arange(n) != i
-                A = K[kept][:, kept] + penalty * n * torch.eye(n - 1).double()
-                scores[i] = K[i, kept] @ torch.linalg.solve(A, Y[kept])
+                # the stationarity of the weighted objective: (W K + lambda N I) alpha = W Y
+                W = w[kept, None]
+                A = W * K[kept][:, kept] + penalty * w.sum() * torch.eye(n - 1).double()
+                scores[i] = K[i, kept] @ torch.linalg.solve(A, W * Y[kept])
             brute[bandwidth, penalty] = loss(scores)
     expected = min(brute, key=lambda pair: brute[pair])
     assert (best.bandwidth, best.penalty) == (pytest.approx(expected[0]), expected[1])

@@ -211,6 +211,23 @@ def test_repeated_centers_change_nothing(
     torch.testing.assert_close(left_out[1], left_out[0], rtol=0, atol=tolerance)
 
 
+@pytest.mark.parametrize("penalty", [1e-7, 1e-9, 1e-12])
+def test_isolated_samples_in_float32_stay_finite_at_any_penalty(penalty: float) -> None:
+    """K = I: the leverage 1 / (1 + penalty n) is 1 in float32, and 1 - h would be zero."""
+    Y = 2.0 * torch.nn.functional.one_hot(torch.arange(10) % 2, 2).float() - 1.0
+    path = exact_path(torch.eye(10), Y, torch.ones(10))
+    assert torch.isfinite(path.leave_one_out(penalty)).all()
+
+
+@pytest.mark.parametrize("penalty", [1e-7, 1e-3])
+def test_isolated_samples_say_nothing_about_each_other(penalty: float) -> None:
+    """With K = I every refit without a sample predicts 0 for it, however weak the penalty."""
+    _, Y, w = problem(30, 3, weighted=True)
+    found = exact_solution(torch.eye(30, dtype=torch.float64), Y, w, penalty).leave_one_out
+    # y - beta / (1 / diagonal): a few roundings of numbers the size of y, whatever the penalty.
+    torch.testing.assert_close(found, torch.zeros_like(Y), rtol=0, atol=1e-14)
+
+
 def test_a_duplicate_is_predicted_from_its_twin() -> None:
     """With every sample twice and a weak penalty, leaving one out leaves its twin."""
     X, Y, w = problem(30, 2, weighted=False)

@@ -63,17 +63,16 @@ def backbones(json: options.Json = False) -> None:
     if json:
         output.print_json({"backbones": [vars(row) for row in rows]})
         return
-    table = Table()
-    for column in ("name", "here", "features", "input", "where", "note"):
-        table.add_column(column)
+    table = Table(box=None, pad_edge=False)
+    for column in ("name", "here", "features", "input", "weights"):
+        table.add_column(column, no_wrap=column == "name")
     for row in rows:
         table.add_row(
             row.name,
             "yes" if row.available else "no",
             str(row.n_features or "?"),
             "x".join(map(str, row.input_size)) if row.input_size else "?",
-            row.where,
-            row.note,
+            f"{row.where}, {row.note}" if row.note else row.where,
         )
     output.console.print(table)
     output.console.print(

@@ -185,7 +185,7 @@ def list_backbones() -> list[BackboneInfo]:
             known.path() is not None,
             known.n_features,
             (known.size, known.size),
-            f"package {known.package.replace('_', '-')}",
+            "installed package" if known.path() else "package to be installed",
             "default" if name == DEFAULT else "",
         )
         for name, known in EMBEDDED.items()
@@ -197,7 +197,7 @@ def list_backbones() -> list[BackboneInfo]:
             continue
         with torch.device("meta"):
             module = timm.create_model(name, num_classes=0)
-        where = "Hugging Face cache" if name in cached else "Hugging Face hub, to be fetched"
+        where = "Hugging Face cache" if name in cached else "to be fetched"
         _, height, width = config.input_size
         rows.append(BackboneInfo(name, name in cached, _width(module), (height, width), where))
     return sorted(rows, key=lambda row: not row.available)
@@ -319,7 +319,8 @@ def _is_cached(repository: str) -> bool:
 def _cached_names() -> list[str]:
     """Names of the timm networks in the Hugging Face cache."""
     try:
-        repositories = huggingface_hub.scan_cache_dir().repos
+        folder = huggingface_hub.constants.HF_HUB_CACHE
+        repositories = huggingface_hub.scan_cache_dir(folder).repos
     except (huggingface_hub.CacheNotFound, OSError):
         return []
     names = (r.repo_id.removeprefix("timm/") for r in repositories if r.repo_id.startswith("timm/"))

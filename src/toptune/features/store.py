@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +11,7 @@ from numpy.typing import NDArray
 
 from toptune.errors import DataError, ModelFileError
 from toptune.images import Quarantined
-from toptune.tensor_file import load_tensors, save_tensors
+from toptune.tensor_file import decode_names, encode_names, load_tensors, save_tensors
 
 #: Raised by one whenever an older reader would misunderstand the file.
 FORMAT_VERSION = 1
@@ -83,9 +81,9 @@ class Features:
         StorageError
             If it cannot be written.
         """
-        tensors: dict[str, NDArray[Any]] = {"features": self.X, "ids": _encoded(self.ids)}
+        tensors: dict[str, NDArray[Any]] = {"features": self.X, "ids": encode_names(self.ids)}
         if self.labels is not None:
-            tensors["labels"] = _encoded(self.labels.tolist())
+            tensors["labels"] = encode_names(self.labels.tolist())
         save_tensors(
             path,
             tensors,
@@ -124,8 +122,8 @@ class Features:
             labels = tensors.get("labels")
             return cls(
                 X=tensors["features"],
-                ids=tuple(_decoded(tensors["ids"])),
-                labels=None if labels is None else np.array(_decoded(labels), dtype=np.str_),
+                ids=tuple(decode_names(tensors["ids"])),
+                labels=None if labels is None else np.array(decode_names(labels), dtype=np.str_),
                 groups={name: int(width) for name, width in document["groups"]},
                 provenance=document["provenance"],
                 quarantined=tuple(Quarantined(**item) for item in document["quarantined"]),
@@ -133,11 +131,3 @@ class Features:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ModelFileError(f"{path}: its description is damaged: {error!r}") from error
-
-
-def _encoded(names: Sequence[str]) -> NDArray[np.uint8]:
-    return np.frombuffer(json.dumps(list(names), ensure_ascii=False).encode(), dtype=np.uint8)
-
-
-def _decoded(tensor: NDArray[Any]) -> list[str]:
-    return [str(name) for name in json.loads(tensor.tobytes())]

@@ -33,6 +33,9 @@ BANDWIDTH_FACTORS: tuple[float, ...] = (0.5, 0.7, 1.0, 1.4, 2.0)
 PENALTIES: tuple[float, ...] = tuple(float(p) for p in np.logspace(0, -7, 15))
 #: Most samples on which bandwidths are compared.
 SELECTION_SAMPLES = 1000
+#: Up to so many samples the comparison is in float64: the least penalties, times n, are near what
+#: float32 can resolve, and precision costs nothing there.
+DOUBLE_SAMPLES = 300
 
 #: Loss of leave-one-out predictions (n, c) for the samples they belong to; smaller is better.
 Loss = Callable[[Tensor], float]
@@ -101,6 +104,8 @@ def select(
     best, tried
         The candidate of least loss, and all that were tried.
     """
+    if len(X) <= DOUBLE_SAMPLES:
+        X, Y, w = X.double(), Y.double(), w.double()
     base = base_matrix(X, X, kernel)
     lengths = [bandwidth] if bandwidth is not None else _lengths(base)
 

@@ -1,0 +1,225 @@
+"""The documents say what the code does: links, snippets, commands and the generated reference."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+import inspect
+import re
+import shlex
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from urllib.parse import unquote
+
+import pytest
+import typer
+
+from toptune.cli.app import app
+
+ROOT = Path(__file__).parents[1]
+WRITTEN = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/concepts.md", "docs/how-to.md")
+DOCUMENTS = (*WRITTEN, "docs/reference.md")
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@cache
+def text_of(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def blocks(name: str, language: str) -> list[str]:
+    return [body for kind, body in FENCE.findall(text_of(name)) if kind == language]
+
+
+def prose(name: str) -> str:
+    return FENCE.sub("", text_of(name))
+
+
+# --------------------------------------------------------------------------------- the reference
+
+
+@pytest.fixture(scope="module")
+def generator() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("reference", ROOT / "docs/build_reference.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_reference_is_up_to_date(generator: ModuleType) -> None:
+    hint = "the reference is stale: run python docs/build_reference.py"
+    assert generator.reference() == text_of("docs/reference.md"), hint
+
+
+@pytest.mark.parametrize("module", ["toptune", "toptune.images", "toptune.features"])
+def test_reference_has_every_public_name(module: str) -> None:
+    public = [n for n in importlib.import_module(module).__all__ if not n.startswith("_")]
+    missing = [n for n in public if f"\n### {n}\n" not in text_of("docs/reference.md")]
+    assert missing == []
+
+
+def test_entries_become_lists_and_examples_become_code(generator: ModuleType) -> None:
+    def documented() -> None:
+        """Do a thing.
+
+        Parameters
+        ----------
+        x : array-like of shape (n, d)
+            Rows,
+            finite.
+
+        Returns
+        -------
+        float
+            Their sum.
+
+        Examples
+        --------
+        >>> 1 + 1
+        2
+        """
+
+    assert list(generator._docstring(documented)) == [
+        "Do a thing.",
+        "**Parameters**",
+        "- `x` (array-like of shape (n, d)): Rows, finite.",
+        "**Returns**",
+        "- float: Their sum.",
+        "**Examples**",
+        "```pycon\n>>> 1 + 1\n2\n```",
+    ]
+
+
+def test_check_tells_a_stale_reference(generator: ModuleType, tmp_path: Path) -> None:
+    script = tmp_path / "build_reference.py"
+    script.write_bytes((ROOT / "docs/build_reference.py").read_bytes())
+    (tmp_path / "reference.md").write_text("old\n", encoding="utf-8")
+    found = subprocess.run(
+        [sys.executable, script, "--check"], capture_output=True, text=True, timeout=300
+    )
+    assert found.returncode == 1
+    assert "reference.md is not up to date" in found.stderr
+
+
+# ----------------------------------------------------------------------------------------- links
+
+
+def anchors(document: str) -> set[str]:
+    """Anchors of the headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", prose(document), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in headings}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_links_lead_somewhere(document: str) -> None:
+    broken = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", prose(document)):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = unquote(link).partition("#")
+        target = (ROOT / document).parent / path if path else ROOT / document
+        found = target.exists()
+        if found and anchor:
+            found = anchor in anchors(target.resolve().relative_to(ROOT).as_posix())
+        if not found:
+            broken.append(link)
+    assert broken == []
+
+
+def test_a_contents_list_names_every_section() -> None:
+    for document in ("docs/how-to.md", "docs/concepts.md"):
+        sections = re.findall(r"^## (.+)$", prose(document), re.MULTILINE)
+        assert re.findall(r"^- \[(.+)\]\(#", prose(document), re.MULTILINE) == sections
+
+
+# -------------------------------------------------------------------------------------- snippets
+
+SNIPPETS = [
+    (d, k) for d in ("README.md", "docs/how-to.md") for k in range(len(blocks(d, "python")))
+]
+
+
+@pytest.mark.parametrize(("document", "k"), SNIPPETS)
+def test_snippets_compile_and_import_what_there_is(document: str, k: int) -> None:
+    tree = ast.parse(blocks(document, "python")[k])
+    compile(tree, document, "exec")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            module = importlib.import_module(str(node.module))
+            assert [a.name for a in node.names if not hasattr(module, a.name)] == []
+
+
+@pytest.mark.parametrize(("document", "k"), SNIPPETS)
+def test_snippets_call_toptune_with_parameters_it_has(document: str, k: int) -> None:
+    """Keyword arguments in calls of public names and methods, checked against the signatures."""
+    tree = ast.parse(blocks(document, "python")[k])
+    known = keywords()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute):
+            name = node.func.id if isinstance(node.func, ast.Name) else node.func.attr
+            given = {word.arg for word in node.keywords if word.arg}
+            assert name not in known or given <= known[name], f"{name} has no {given - known[name]}"
+
+
+@cache
+def keywords() -> dict[str, set[str]]:
+    """Parameters of the public functions and estimators and of TopTuner's methods, by name."""
+    found: dict[str, set[str]] = {}
+    for module in map(importlib.import_module, ("toptune", "toptune.images", "toptune.features")):
+        for name in module.__all__:
+            thing = getattr(module, name)
+            if inspect.isfunction(thing) or hasattr(thing, "fit"):
+                found[name] = set(inspect.signature(thing).parameters)
+    tuner = importlib.import_module("toptune").TopTuner
+    for name in ("fit", "fit_features", "classify", "predict", "evaluate", "score", "load"):
+        found[name] = set(inspect.signature(getattr(tuner, name)).parameters)
+    return found
+
+
+# -------------------------------------------------------------------------------------- commands
+
+
+@cache
+def options() -> dict[str, set[str]]:
+    """Options of every command."""
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    return {
+        name: {"--help", "--debug"}.union(*(p.opts for p in command.params))
+        for name, command in commands.items()
+    }
+
+
+def command_lines(document: str) -> list[str]:
+    """Lines of shell blocks and pieces of code in the text that call toptune."""
+    lines = [line for body in blocks(document, "sh") for line in body.splitlines()]
+    pieces = re.findall(r"`([^`\n]+)`", prose(document))
+    return [s for s in (*lines, *pieces) if re.match(r"toptune [a-z-]", s)]
+
+
+def test_the_documents_call_commands() -> None:
+    """So that the next test does not pass because nothing was found."""
+    assert len(command_lines("README.md")) > 5
+    assert len(command_lines("docs/how-to.md")) > 20
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_commands_and_options_exist(document: str) -> None:
+    for line in command_lines(document):
+        words = shlex.split(line, comments=True)
+        if words[1].startswith("-"):
+            assert words[1] in ("--help", "--version"), line
+            continue
+        assert words[1] in options(), line
+        given = {word.partition("=")[0] for word in words[2:] if word.startswith("-")}
+        assert given <= options()[words[1]], line
+
+
+def test_every_command_is_in_the_readme() -> None:
+    described = {line.split()[1] for line in command_lines("README.md")}
+    assert options().keys() <= described

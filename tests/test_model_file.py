@@ -1,0 +1,202 @@
+"""Model files: what is written comes back, and files that do not fit are refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from toptune.errors import ModelFileError, StorageError
+from toptune.images import Quarantined
+from toptune.kernel import FeatureNormalizer, KernelClassifier
+from toptune.model_file import FORMAT_VERSION, Model, read_model, write_model
+from toptune.tensor_file import load_tensors, save_tensors
+
+N, D = 30, 8
+X = np.random.default_rng(0).normal(size=(N, D)).astype(np.float32)
+
+
+def fitted(
+    labels: np.ndarray | None = None,
+    *,
+    class_weight: Any = None,
+    kernel: Any = "gaussian",
+    n_centers: Any = "auto",
+    power: float = 0.5,
+) -> Model:
+    """A model of N samples whose labels go round the classes."""
+    classes = np.array(["ant", "bee", "cat"]) if labels is None else labels
+    y = np.resize(classes, N)
+    normalizer = FeatureNormalizer(power=power).fit(X)
+    head = KernelClassifier(
+        kernel=kernel, class_weight=class_weight, n_centers=n_centers, random_state=0
+    )
+    head.fit(normalizer.transform(X), y)
+    return Model(
+        parameters={"backbone": "tiny", "class_weight": class_weight, "seed": np.int64(3)},
+        head=head,
+        normalizer=normalizer,
+        codes=np.searchsorted(head.classes_, y),
+        ids=tuple(f"folder/{k}é.png" for k in range(N)),
+        provenance={"backbone": "tiny", "versions": {"torch": "2"}},
+        quarantined=(Quarantined("folder/bad.png", "cut short"),),
+        seconds={"fit": 0.25},
+    )
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return fitted()
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.array(["ant", "bée", "cat"]),
+        np.array([3, 10, 200]),
+        np.array([1, 2], dtype=np.uint8),
+        np.array([False, True]),
+    ],
+    ids=["text", "integers", "bytes", "truth values"],
+)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"kernel": "laplacian", "n_centers": 12, "power": 1.0},
+        {"class_weight": "balanced"},
+    ],
+    ids=["exact", "nystrom", "balanced"],
+)
+def test_a_model_comes_back(labels: np.ndarray, options: dict[str, Any], tmp_path: Path) -> None:
+    model = fitted(labels, **options)
+    write_model(tmp_path / "m", model)
+    found = read_model(tmp_path / "m")
+    assert found.head.n_centers_ == options.get("n_centers", N)  # the path that was meant
+    assert found.head.classes_.dtype == labels.dtype
+    assert found.head.classes_.tolist() == labels.tolist()
+    rows = found.normalizer.transform(X[:7] + 0.1)
+    assert np.array_equal(rows, model.normalizer.transform(X[:7] + 0.1))
+    # The same numbers in the same layout: the same bits.
+    assert np.array_equal(found.head.predict_proba(rows), model.head.predict_proba(rows))
+    assert np.array_equal(found.head.loo_decision_function_, model.head.loo_decision_function_)
+    for name in ("kernel", "bandwidth_", "penalty_", "temperature_", "loo_accuracy_"):
+        assert getattr(found.head, name) == getattr(model.head, name)
+    assert np.array_equal(found.codes, model.codes)
+    for name in ("parameters", "ids", "provenance", "quarantined", "seconds"):
+        assert getattr(found, name) == getattr(model, name)
+
+
+@pytest.mark.parametrize(
+    ("labels", "weights"),
+    [(np.array([1, 2]), {1: 0.5, 2: 4.0}), (np.array(["a", "b"]), {"a": 1, "b": np.float32(0.5)})],
+    ids=["integers", "text"],
+)
+def test_weights_of_classes_keep_the_type_of_their_labels(
+    labels: np.ndarray, weights: dict[Any, float], tmp_path: Path
+) -> None:
+    write_model(tmp_path / "m", fitted(labels, class_weight=weights))
+    found = read_model(tmp_path / "m")
+    assert found.parameters["class_weight"] == weights
+    assert found.head.class_weight == weights
+    refit = found.head.fit(X, np.resize(labels, N))  # JSON would have turned 1 into "1"
+    assert refit.classes_.tolist() == labels.tolist()
+
+
+def test_a_file_that_cannot_be_written_is_named(model: Model, tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"cannot write .*nowhere"):
+        write_model(tmp_path / "nowhere" / "m", model)
+
+
+# --------------------------------------------------------------------------- files that do not fit
+
+
+def rewritten(
+    path: Path, change: Callable[[dict[str, Any], dict[str, Any]], object], model: Model
+) -> Path:
+    """Write the model with its tensors and its document changed."""
+    write_model(path, model)
+    tensors, document = load_tensors(path, kind="model", format_version=FORMAT_VERSION, required=())
+    del document["kind"], document["format_version"]
+    change(tensors, document)
+    save_tensors(path, tensors, document, kind="model", format_version=FORMAT_VERSION)
+    return path
+
+
+@pytest.mark.parametrize("name", ["centers", "dual_coef", "offset", "loo_scores", "codes"])
+def test_a_tensor_that_is_missing_is_named(name: str, model: Model, tmp_path: Path) -> None:
+    path = rewritten(tmp_path / "m", lambda tensors, _: tensors.pop(name), model)
+    with pytest.raises(ModelFileError, match=f"lacks the tensors {name}$"):
+        read_model(path)
+
+
+@pytest.mark.parametrize("name", ["centers", "dual_coef", "offset", "loo_scores"])
+@pytest.mark.parametrize(
+    "cut",
+    [lambda A: A[..., :-1], lambda A: A[0], lambda A: A[None]],
+    ids=["short", "one dimension less", "one dimension more"],
+)
+def test_tensors_that_do_not_fit_each_other(
+    name: str, cut: Callable[[np.ndarray], np.ndarray], model: Model, tmp_path: Path
+) -> None:
+    def change(tensors: dict[str, Any], document: dict[str, Any]) -> None:
+        tensors[name] = cut(tensors[name])
+
+    path = rewritten(tmp_path / "m", change, model)
+    with pytest.raises(ModelFileError, match="its description is damaged"):
+        read_model(path)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("parameters", "classes", "classes_dtype", "normalizer", "head"),
+        *("provenance", "quarantined", "seconds"),
+    ],
+)
+def test_a_description_that_lacks_something_is_damaged(
+    name: str, model: Model, tmp_path: Path
+) -> None:
+    path = rewritten(tmp_path / "m", lambda _, document: document.pop(name), model)
+    with pytest.raises(ModelFileError, match=f"its description is damaged: KeyError.*'{name}'"):
+        read_model(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("parameters", None),
+        ("parameters", {}),
+        ("classes", ["ant", "bee"]),
+        ("classes_dtype", "no such type"),
+        ("normalizer", {"power": -1.0}),
+        ("normalizer", {"strength": 1.0}),
+        ("head", {"kernel": "rbf"}),
+        ("head", {"kernel": "gaussian"}),
+        ("head", []),
+        ("quarantined", [{"shape": "round"}]),
+    ],
+)
+def test_a_description_that_makes_no_sense_is_damaged(
+    name: str, value: Any, model: Model, tmp_path: Path
+) -> None:
+    path = rewritten(tmp_path / "m", lambda _, document: document.update({name: value}), model)
+    with pytest.raises(ModelFileError, match="its description is damaged"):
+        read_model(path)
+
+
+def test_names_and_classes_of_other_images_are_damage(model: Model, tmp_path: Path) -> None:
+    path = rewritten(
+        tmp_path / "m", lambda tensors, _: tensors.update(codes=tensors["codes"][1:]), model
+    )
+    with pytest.raises(ModelFileError, match="ids, codes and loo_scores have different lengths"):
+        read_model(path)
+
+
+def test_features_are_no_model(tmp_path: Path) -> None:
+    save_tensors(tmp_path / "f", {"features": X}, {}, kind="features", format_version=1)
+    with pytest.raises(ModelFileError, match="holds toptune features, but a model file is needed"):
+        read_model(tmp_path / "f")
