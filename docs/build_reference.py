@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
-from types import FunctionType, ModuleType
+from types import FunctionType
 from typing import Any, get_type_hints
 
 TARGET = Path(__file__).with_name("reference.md")
@@ -16,7 +16,6 @@ PARTS = ("errors", "images", "features", "kernel", "metrics", "predictions")
 MODULES = ("toptune", *(f"toptune.{part}" for part in PARTS))
 HEADER = "# Reference\n\n<!-- Made by docs/build_reference.py: edit the docstrings, not this. -->"
 SECTION = re.compile(r"^([A-Z][a-z]+)\n-+\n", re.MULTILINE)
-OWN = ("self", "cls")
 # Sections whose entries begin with a name, and those where they may begin with words.
 NAMED, WORDS = ("Parameters", "Attributes", "Raises", "Warns"), ("Returns", "Yields")
 
@@ -36,7 +35,8 @@ def _module(name: str) -> Iterator[str]:
     module = import_module(name)
     yield f"## {name}"
     yield from _docstring(module)
-    for public in _public(module):
+    own = [public for public, thing in vars(module).items() if _home(thing) == name]
+    for public in (n for n in getattr(module, "__all__", own) if not n.startswith("_")):
         thing = getattr(module, public)
         home = _home(thing, default=name)
         if home != name:
@@ -52,11 +52,6 @@ def _module(name: str) -> Iterator[str]:
         for method, function in vars(thing).items() if inspect.isclass(thing) else ():
             if not method.startswith("_"):
                 yield from _method(f"{public}.{method}", function)
-
-
-def _public(module: ModuleType) -> list[str]:
-    own = [name for name, thing in vars(module).items() if _home(thing) == module.__name__]
-    return [name for name in getattr(module, "__all__", own) if not name.startswith("_")]
 
 
 def _home(thing: Any, *, default: str = "") -> str:
@@ -77,8 +72,8 @@ def _method(name: str, thing: Any) -> Iterator[str]:
 
 def _signature(name: str, thing: Any) -> str:
     """Names and defaults; the types are in the docstring."""
-    given = [p for p in inspect.signature(thing).parameters.values() if p.name not in OWN]
-    bare = [p.replace(annotation=p.empty) for p in given]
+    whole = inspect.signature(thing).parameters.values()
+    bare = [p.replace(annotation=p.empty) for p in whole if p.name not in ("self", "cls")]
     return f"```text\n{name}{inspect.Signature(bare)}\n```"
 
 
@@ -140,9 +135,14 @@ def _commands() -> Iterator[str]:
         yield "\n".join(rows)
 
 
-if __name__ == "__main__":
+def main(arguments: list[str]) -> None:
+    """Write the reference, or compare it."""
     text = reference()
-    if "--check" not in sys.argv:
+    if "--check" not in arguments:
         TARGET.write_text(text, encoding="utf-8")
     elif not TARGET.is_file() or TARGET.read_text(encoding="utf-8") != text:
         sys.exit(f"{TARGET.name} is not up to date: run python docs/build_reference.py")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -193,6 +193,13 @@ def test_too_large_a_batch_is_refused(kind: str, tiny: Backbone, networks: Path)
         list(built(kind, tiny, networks).run([some_pixels(5)]))
 
 
+def test_nothing_is_built_for_no_batches(tiny: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second run finds everything in the cache."""
+    monkeypatch.setattr(OpenVINOEngine, "_convert", lambda self: pytest.fail("converted"))
+    for engine in (OpenVINOEngine(tiny), make_engine(tiny, precision="float32")):
+        assert list(engine.run([])) == []
+
+
 @pytest.mark.parametrize("kind", ["openvino", "torch"])
 def test_no_batches_no_rows(kind: str, tiny: Backbone, networks: Path) -> None:
     assert list(built(kind, tiny, networks).run([])) == []

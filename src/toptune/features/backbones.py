@@ -216,7 +216,8 @@ def _from_folder(name: str, folder: Path) -> Backbone:
         module = timm.create_model(name, pretrained=True, num_classes=0)
     except (*_FAULTS, AttributeError) as error:  # the last where weights and description differ
         raise BackboneError(f"cannot load a network from {folder}: {_line(error)}") from error
-    arguments = shape["model_args"]
+    arguments = dict(shape["model_args"] or {})
+    arguments.pop("num_classes", None)  # of the classifier, which is left off
     return _frozen(
         name,
         str(shape["architecture"]) + (f" {json.dumps(arguments)}" if arguments else ""),

@@ -149,7 +149,7 @@ class FeatureCache:
     def _error(self, error: object) -> StorageError:
         text = str(getattr(error, "strerror", None) or error)
         damaged = isinstance(error, sqlite3.DatabaseError) and not isinstance(
-            error, sqlite3.OperationalError
+            error, sqlite3.OperationalError | sqlite3.ProgrammingError
         )
         if damaged or isinstance(error, str):
             return StorageError(f"the feature cache {self.path} is damaged ({text}): delete it")

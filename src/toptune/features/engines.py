@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -118,12 +119,15 @@ class OpenVINOEngine(Engine):
 
     def run(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
         """Compute features; see `Engine.run`."""
+        given = self._if_any(batches)
+        if given is None:
+            return
         compiled = self._compiled
         n_requests = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
         idle = [compiled.create_infer_request() for _ in range(n_requests)]
         busy: deque[tuple[Any, int]] = deque()
         try:
-            for batch in batches:
+            for batch in given:
                 request = idle.pop()
                 request.set_input_tensor(openvino.Tensor(self._filled(batch)))
                 request.start_async()
@@ -135,6 +139,13 @@ class OpenVINOEngine(Engine):
         finally:
             for request, _ in busy:  # a request must not outlive its input
                 request.wait()
+
+    @staticmethod
+    def _if_any(batches: Iterable[NDArray[np.uint8]]) -> Iterable[NDArray[np.uint8]] | None:
+        """`batches`, or None if there are none: nothing need be built for them."""
+        rest = iter(batches)
+        first = next(rest, None)
+        return None if first is None else chain([first], rest)
 
     @staticmethod
     def _finish(busy: deque[tuple[Any, int]], idle: list[Any]) -> NDArray[np.float32]:
@@ -196,7 +207,8 @@ class OpenVINOEngine(Engine):
         example = torch.zeros(self.batch_size, 3, height, width)
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # about tracing, which nobody outside can change
-            traced = torch.jit.trace(self.backbone.module, example, check_trace=False)  # type: ignore[no-untyped-call]
+            module = self.backbone.module.cpu()  # a CUDA engine may have moved it
+            traced = torch.jit.trace(module, example, check_trace=False)  # type: ignore[no-untyped-call]
             return openvino.convert_model(traced, input=list(example.shape))
 
 
@@ -273,6 +285,9 @@ class _OpenVINOElseTorch(OpenVINOEngine):
     """OpenVINO, and PyTorch for the few networks that OpenVINO cannot convert."""
 
     def run(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
+        given = self._if_any(batches)
+        if given is None:
+            return
         try:
             self._compiled  # noqa: B018
         except (RuntimeError, TypeError) as error:
@@ -286,9 +301,9 @@ class _OpenVINOElseTorch(OpenVINOEngine):
                 self.backbone, precision=self.precision, batch_size=self.batch_size
             )
             self.name = reference.name
-            yield from reference.run(batches)
+            yield from reference.run(given)
             return
-        yield from super().run(batches)
+        yield from super().run(given)
 
 
 def make_engine(
