@@ -144,6 +144,13 @@ def write_json(name: str, content: dict[str, Any]) -> None:
     console.print(f"written to benchmarks/results/{path.name}")
 
 
+def read_json(name: str) -> dict[str, Any]:
+    """Read results that `write_json` wrote."""
+    path = Path(__file__).parent / "results" / f"{name}.json"
+    content: dict[str, Any] = json.loads(path.read_text())
+    return content
+
+
 def _processor() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():

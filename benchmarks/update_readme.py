@@ -5,22 +5,17 @@ python benchmarks/update_readme.py
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
-from typing import Any
+
+import common
 
 HERE = Path(__file__).parent
 MARKS = ("<!-- results: written by benchmarks/update_readme.py -->", "<!-- end of results -->")
 
 
-def results(name: str) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((HERE / "results" / f"{name}.json").read_text())
-    return content
-
-
 def accuracy_table() -> list[str]:
-    found = results("accuracy")
+    found = common.read_json("accuracy")
     n = len({record["dataset"] for record in found["records"]})
     lines = [
         f"Test accuracy, mean over {n} image data sets (their own split, else three random ones of "
@@ -38,7 +33,7 @@ def accuracy_table() -> list[str]:
 
 
 def other_lines() -> list[str]:
-    head, extraction = results("head")["mean"], results("extraction")
+    head, extraction = common.read_json("head")["mean"], common.read_json("extraction")
     rate, decoding = extraction["rate"], extraction["decoding"]
     lines = [
         "",
