@@ -1,6 +1,7 @@
 """The errors that name something a user can mend; the command line turns them into one line.
 
-Everything else that is raised is a defect of this package and keeps its traceback.
+A wrong parameter is a ValueError. Everything else that is raised is a defect of this package; the
+command line keeps its traceback.
 """
 
 from __future__ import annotations

@@ -340,7 +340,7 @@ class TopTuner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Parameters
         ----------
         path : path
-            By custom named ``*.toptune``.
+            Usually named ``*.toptune``.
 
         Raises
         ------

@@ -109,7 +109,19 @@ def test_a_folder_saved_by_timm(tmp_path: Path) -> None:
     module.reset_classifier(0)
     x = torch.rand(1, 3, 160, 160)
     assert torch.equal(backbone.module(x), module.eval()(x).detach())
-    assert backbone.architecture.startswith("test_resnet")
+    # Which of its forms the same network is given in makes no difference to cache and models.
+    same = load_backbone(f"test_resnet={tmp_path / 'net' / 'model.safetensors'}")
+    assert backbone.spec() == same.spec()
+
+
+def test_a_folder_with_arguments_that_change_the_network(tmp_path: Path) -> None:
+    module = timm.create_model("test_resnet", act_layer="silu")
+    save_for_hf(module, tmp_path / "net", safe_serialization=True, model_args={"act_layer": "silu"})
+    backbone = load_backbone(f"local-dir:{tmp_path / 'net'}")
+    plain = load_backbone(f"test_resnet={tmp_path / 'net' / 'model.safetensors'}")
+    assert backbone.weights_sha256 == plain.weights_sha256
+    assert "silu" in backbone.architecture
+    assert backbone.spec() != plain.spec()
 
 
 def bad_file(kind: str, tiny_file: Path, folder: Path) -> Path:

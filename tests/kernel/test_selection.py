@@ -89,12 +89,12 @@ def test_the_descent_finds_the_best_penalty_from_anywhere(start: int) -> None:
     assert 0 < k < 6  # and the loss has one valley, or the descent could not be exact
     assert losses[: k + 1] == sorted(losses[: k + 1], reverse=True)
     assert losses[k:] == sorted(losses[k:])
-    best, solution, tried = descend_penalties(
+    best, scores, tried = descend_penalties(
         K, Y, w, start=Candidate(1.5, penalties[start], 0.0), penalties=penalties, loss=loss
     )
     assert (best.bandwidth, best.penalty) == (1.5, penalties[k])
     assert best.loss == pytest.approx(losses[k], rel=1e-6)
-    torch.testing.assert_close(solution.leave_one_out, path.leave_one_out(penalties[k]))
+    torch.testing.assert_close(scores, path.leave_one_out(penalties[k]))
     # everything between the start and one step beyond the best, nothing else
     assert len(tried) == abs(start - k) + (3 if start not in (0, 6) or start == k else 2)
 

@@ -134,7 +134,7 @@ def test_leave_one_out_of_the_exact_solution_is_that_of_refits(
     K, expected = kernel_matrix(X, X, "gaussian", BANDWIDTH), refits_exact(X, Y, w, penalty)
     by_eigenvectors = exact_path(K, Y, w).leave_one_out(penalty)
     torch.testing.assert_close(by_eigenvectors, expected, rtol=1e-7, atol=1e-7)
-    by_cholesky = exact_solution(K, Y, w, penalty).leave_one_out
+    by_cholesky = exact_solution(K, Y, w, penalty).leave_one_out()
     torch.testing.assert_close(by_cholesky, expected, rtol=1e-7, atol=1e-7)
 
 
@@ -223,7 +223,7 @@ def test_isolated_samples_in_float32_stay_finite_at_any_penalty(penalty: float) 
 def test_isolated_samples_say_nothing_about_each_other(penalty: float) -> None:
     """With K = I every refit without a sample predicts 0 for it, however weak the penalty."""
     _, Y, w = problem(30, 3, weighted=True)
-    found = exact_solution(torch.eye(30, dtype=torch.float64), Y, w, penalty).leave_one_out
+    found = exact_solution(torch.eye(30, dtype=torch.float64), Y, w, penalty).leave_one_out()
     # y - beta / (1 / diagonal): a few roundings of numbers the size of y, whatever the penalty.
     torch.testing.assert_close(found, torch.zeros_like(Y), rtol=0, atol=1e-14)
 

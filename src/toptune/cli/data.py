@@ -54,7 +54,7 @@ def features(
 
 
 def backbones(json: options.Json = False) -> None:
-    """List the networks that can be used on this machine, without any download."""
+    """List networks, and which can be used on this machine without any download."""
     from rich.table import Table
 
     from toptune.features import list_backbones

@@ -216,13 +216,13 @@ def _from_folder(name: str, folder: Path) -> Backbone:
         module = timm.create_model(name, pretrained=True, num_classes=0)
     except (*_FAULTS, AttributeError) as error:  # the last where weights and description differ
         raise BackboneError(f"cannot load a network from {folder}: {_line(error)}") from error
-    arguments = dict(shape["model_args"] or {})
-    arguments.pop("num_classes", None)  # of the classifier, which is left off
-    return _frozen(
-        name,
-        str(shape["architecture"]) + (f" {json.dumps(arguments)}" if arguments else ""),
-        module,
-    )
+    architecture = str(shape["architecture"])
+    # Arguments count only if they make another network: timm also writes those that do not.
+    with torch.device("meta"):
+        plain = timm.create_model(architecture, num_classes=0)
+    if repr(plain) != repr(module):
+        architecture += f" {json.dumps(shape['model_args'], sort_keys=True)}"
+    return _frozen(name, architecture, module)
 
 
 def _from_file(name: str, architecture: str, file: Path) -> Backbone:

@@ -65,7 +65,7 @@ def extract(
     cache : "auto", path or None, default="auto"
         Folder of the cache; "auto" is `cache_dir()`, None neither reads nor keeps anything.
     strict : bool, default=False
-        Raise an error for the first image that cannot be read, instead of setting it aside.
+        Raise an error for an image that cannot be read, instead of setting it aside.
     progress : bool, optional
         Whether to show a progress bar; by default if somebody can see it.
     n_workers : int, optional

@@ -74,7 +74,7 @@ class Features:
         Parameters
         ----------
         path : path
-            By custom named ``*.safetensors``.
+            Usually named ``*.safetensors``.
 
         Raises
         ------

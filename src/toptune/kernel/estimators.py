@@ -38,6 +38,7 @@ from toptune.kernel.selection import (
     selection_subset,
 )
 from toptune.kernel.solvers import (
+    exact_solution,
     nystrom_system,
 )
 
@@ -60,6 +61,9 @@ class _Problem:
     def take(self, rows: NDArray[np.intp]) -> _Problem:
         return _Problem(self.X[rows], self.codes[rows], self.Y[rows], self.w[rows])
 
+    def double(self) -> _Problem:
+        return _Problem(self.X.double(), self.codes, self.Y.double(), self.w.double())
+
     def loss(
         self,
         scores: Tensor,  # (n, c)
@@ -79,20 +83,23 @@ class KernelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     Parameters
     ----------
     kernel : {"gaussian", "laplacian", "matern32", "matern52", "linear"}, default="gaussian"
-        Kernel function; see `toptune.kernel.kernels`.
+        Kernel function; docs/concepts.md has the formulas.
     bandwidth : float or "auto", default="auto"
         Length scale of the kernel, in the units of the features. "auto" tries multiples of the
-        median distance, on at most 1000 samples. Not used by the linear kernel.
+        median distance, on at most 800 samples, the penalty being chosen with it. Not used by the
+        linear kernel.
     penalty : float or "auto", default="auto"
         Ridge penalty lambda per sample: the solution minimises the mean squared error plus
-        lambda ||f||^2. "auto" tries 1e-7 to 1 on all samples.
+        lambda ||f||^2. "auto" is chosen from 1e-7 to 1; above 800 samples on all of them, starting
+        from the choice on the subset.
     n_centers : int or "auto", default="auto"
         Number of inducing points. "auto" takes all samples up to 3000, then 16 sqrt(n), at least
         3000. More than n means n.
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes, as in scikit-learn; multiplied into `sample_weight`.
     random_state : int, RandomState or None, default=None
-        Draws the centers and the subset for the bandwidth. Without effect up to 1000 samples.
+        Draws the centers and the subset for the bandwidth. Without effect up to 800 samples if all
+        of them are centers.
 
     Attributes
     ----------
@@ -244,19 +251,23 @@ class KernelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             self.selection_seconds_ = time.perf_counter() - start
             coef = system.coefficients(best.penalty)
         else:
-            # In float64 whatever the features are.
-            Z, X64 = problem.X, problem.X.double()
-            K = kernel_matrix(X64, X64, self.kernel, self.bandwidth_)
-            self.selection_seconds_ = time.perf_counter() - start
-            best, solution, tried = descend_penalties(
+            # The factorisation that counts is in float64 whatever the features are; small problems
+            # are in float64 throughout.
+            small = len(subset) == n
+            Z = problem.X
+            whole = problem.double() if small else problem
+            K = kernel_matrix(whole.X, whole.X, self.kernel, self.bandwidth_)
+            best, scores, tried = descend_penalties(
                 K,
-                problem.Y.double(),
-                problem.w.double(),
+                whole.Y,
+                whole.w,
                 start=best,
-                penalties=(best.penalty,) if len(subset) == n else penalties,
-                loss=problem.loss,
+                penalties=(best.penalty,) if small else penalties,
+                loss=whole.loss,
             )
-            coef, scores = solution.alpha, solution.leave_one_out
+            self.selection_seconds_ = time.perf_counter() - start
+            exact = problem.double()
+            coef = exact_solution(K.double(), exact.Y, exact.w, best.penalty).alpha
         self.penalty_ = best.penalty
         self.candidates_ += tried
         self.centers_ = Z.numpy() + self._offset

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from toptune.kernel.kernels import apply_profile, base_matrix, median_distance
-from toptune.kernel.solvers import ExactSolution, PenaltyPath, exact_path, exact_solution
+from toptune.kernel.solvers import PenaltyPath, exact_path, exact_solution
 
 _A = TypeVar("_A")
 _B = TypeVar("_B")
@@ -32,7 +32,7 @@ BANDWIDTH_FACTORS: tuple[float, ...] = (0.5, 0.7, 1.0, 1.4, 2.0)
 #: 1e-7 float32 eigenvalues are rounding noise.
 PENALTIES: tuple[float, ...] = tuple(float(p) for p in np.logspace(0, -7, 15))
 #: Most samples on which bandwidths are compared.
-SELECTION_SAMPLES = 1000
+SELECTION_SAMPLES = 800
 #: Up to so many samples the comparison is in float64: the least penalties, times n, are near what
 #: float32 can resolve, and precision costs nothing there.
 DOUBLE_SAMPLES = 300
@@ -124,14 +124,14 @@ def _lengths(base: Tensor) -> list[float]:
 
 
 def descend_penalties(
-    K: Tensor,  # (n, n) float64
-    Y: Tensor,  # (n, c) float64
-    w: Tensor,  # (n,) float64
+    K: Tensor,  # (n, n)
+    Y: Tensor,  # (n, c)
+    w: Tensor,  # (n,)
     *,
     start: Candidate,
     penalties: Sequence[float],
     loss: Loss,
-) -> tuple[Candidate, ExactSolution, list[Candidate]]:
+) -> tuple[Candidate, Tensor, list[Candidate]]:
     """Walk from the penalty of `start` along neighbours while exact leave-one-out gets better.
 
     For samples too many for the eigendecomposition that gives the whole path: a Cholesky factor per
@@ -141,35 +141,37 @@ def descend_penalties(
     Parameters
     ----------
     K, Y, w
-        Kernel matrix, targets and weights of all samples.
+        Kernel matrix, targets and weights of all samples, in the dtype to compute in.
     start
         Where to begin; its penalty is one of `penalties`.
     penalties
-        Penalties, in order.
+        Penalties from strong to weak.
     loss
         What is minimised.
 
     Returns
     -------
-    best, solution, tried
-        The best candidate, its solution, and all candidates that were tried.
+    best, scores, tried
+        The best candidate, its leave-one-out predictions (n, c), and all that were tried.
     """
-    found: dict[int, tuple[Candidate, ExactSolution]] = {}
+    found: dict[int, tuple[Candidate, Tensor]] = {}
 
-    def at(k: int) -> tuple[Candidate, ExactSolution]:
-        solution = exact_solution(K, Y, w, penalties[k])
-        value = loss(solution.leave_one_out)
-        return Candidate(start.bandwidth, penalties[k], value), solution
+    def at(k: int) -> tuple[Candidate, Tensor]:
+        scores = exact_solution(K, Y, w, penalties[k]).leave_one_out()
+        return Candidate(start.bandwidth, penalties[k], loss(scores)), scores
+
+    def loss_at(*wanted: int) -> float:
+        """Loss of the first of them; those not yet known are computed side by side."""
+        missing = [k for k in wanted if 0 <= k < len(penalties) and k not in found]
+        found.update(zip(missing, _map_threads(at, missing), strict=True))
+        return found[wanted[0]][0].loss if wanted[0] in found else np.inf
 
     here = list(penalties).index(start.penalty)
-    while True:
-        near = [k for k in (here - 1, here, here + 1) if 0 <= k < len(penalties)]
-        missing = [k for k in near if k not in found]
-        found.update(zip(missing, _map_threads(at, missing), strict=True))
-        best = min(near, key=lambda k: found[k][0].loss)
-        if best == here:
-            return (*found[here], [found[k][0] for k in sorted(found)])
-        here = best
+    # With more samples the best penalty is weaker, if it changes: that neighbour comes first.
+    step = 1 if loss_at(here, here + 1) > loss_at(here + 1) else -1
+    while loss_at(here + step) < found[here][0].loss:
+        here += step
+    return (*found[here], [found[k][0] for k in sorted(found)])
 
 
 def _map_threads(function: Callable[[_A], _B], items: Sequence[_A]) -> list[_B]:
@@ -179,6 +181,8 @@ def _map_threads(function: Callable[[_A], _B], items: Sequence[_A]) -> list[_B]:
     something else its threads wait for each other: five to ten times slower was measured. Whole
     eigendecompositions side by side need no such waiting.
     """
+    if not items:
+        return []
     # PyTorch's number of threads belongs to the thread that sets it: nobody else's changes.
     with ThreadPoolExecutor(
         min(len(items), torch.get_num_threads()),

@@ -10,11 +10,11 @@ exact (centers = samples)   (Kw + lambda N I) beta = W^1/2 Y,   Kw = W^1/2 K W^1
                             alpha = W^1/2 beta
 Nystrom (FALKON's problem)  (K_nm^T W K_nm + lambda N K_mm) alpha = K_nm^T W Y
 
-The second is ridge regression in Phi = K_nm L^-T, L L^T = K_mm. Either way one eigendecomposition,
-of Kw or of Phi^T W Phi, gives every penalty: with the columns of Q the (scaled) eigenvectors in
-sample space and s the eigenvalues,
+The second is ridge regression in Phi = W^1/2 K_nm L^-T, L L^T = K_mm. Either way one
+eigendecomposition, of Kw or of Phi^T Phi, gives every penalty: with the columns of Q the (scaled)
+eigenvectors in sample space and s the eigenvalues,
 
-    fitted   F = Q diag(1 / (s + lambda N)) Q^T W^1/2 Y
+    fitted   W^1/2 F = Q diag(1 / (s + lambda N)) Q^T W^1/2 Y
     leverage h_i = sum_j Q_ij^2 / (s_j + lambda N)
     leave-one-out residual  e_i = (y_i - f(x_i)) / (1 - h_i),
 
@@ -101,34 +101,48 @@ class ExactSolution:
 
     Attributes
     ----------
-    alpha
-        (n, c): dual coefficients.
-    leave_one_out
-        (n, c): predictions for every sample by the model fitted without it.
+    L
+        (n, n): Cholesky factor of Kw + lambda N I.
+    beta
+        (n, c): the solution; alpha = W^1/2 beta.
+    Y
+        (n, c): targets.
+    sqrt_w
+        (n,): square roots of the weights.
     """
 
-    alpha: Tensor
-    leave_one_out: Tensor
+    L: Tensor
+    beta: Tensor
+    Y: Tensor
+    sqrt_w: Tensor
+
+    @property
+    def alpha(self) -> Tensor:  # (n, c)
+        """Dual coefficients."""
+        return self.sqrt_w[:, None] * self.beta
+
+    def leave_one_out(self) -> Tensor:  # (n, c)
+        """Predictions for every sample by the model fitted without it.
+
+        The weighted residual is lambda N beta_i, and 1 - h_i is lambda N times the i-th diagonal
+        element of the inverse: their ratio has no cancellation.
+        """
+        inverse = torch.cholesky_inverse(self.L).diagonal()
+        return self.Y - self.beta / (inverse * self.sqrt_w)[:, None]
 
 
 def exact_solution(
-    K: Tensor,  # (n, n) float64
-    Y: Tensor,  # (n, c) float64
-    w: Tensor,  # (n,) float64
+    K: Tensor,  # (n, n)
+    Y: Tensor,  # (n, c)
+    w: Tensor,  # (n,)
     penalty: float,
 ) -> ExactSolution:
-    """Solve (Kw + lambda N I) beta = W^1/2 Y by Cholesky.
-
-    The same factor gives leave-one-out: the residual is lambda N beta_i and 1 - h_i is lambda N
-    times the i-th diagonal element of the inverse.
-    """
+    """Solve (Kw + lambda N I) beta = W^1/2 Y by Cholesky, in the dtype of the arguments."""
     sqrt_w = w.sqrt()
     A = sqrt_w[:, None] * K * sqrt_w
-    A.diagonal().add_(penalty * float(w.sum()))
+    A.diagonal().add_(penalty * float(w.double().sum()))
     L = cholesky_factor(A, name="the penalised kernel matrix")
-    beta = torch.cholesky_solve(sqrt_w[:, None] * Y, L)
-    left = torch.cholesky_inverse(L).diagonal() * sqrt_w
-    return ExactSolution(sqrt_w[:, None] * beta, Y - beta / left[:, None])
+    return ExactSolution(L, torch.cholesky_solve(sqrt_w[:, None] * Y, L), Y, sqrt_w)
 
 
 @dataclass(frozen=True)
