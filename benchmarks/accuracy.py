@@ -30,7 +30,7 @@ PLAIN = [StandardScaler(), Normalizer()]
 def _grid(model: Any, values: dict[str, list[Any]], steps: list[Any]) -> GridSearchCV:
     pipeline = Pipeline([("scale", StandardScaler()), ("model", model)])
     grid = {"scale": steps, **{f"model__{name}": v for name, v in values.items()}}
-    return GridSearchCV(pipeline, grid, cv=3, n_jobs=1)
+    return GridSearchCV(pipeline, grid, cv=common.FOLDS, n_jobs=-1)
 
 
 def methods() -> dict[str, Any]:
@@ -57,7 +57,7 @@ def methods() -> dict[str, Any]:
         ),
         "RidgeClassifier": _grid(RidgeClassifier(), {"alpha": alphas}, PLAIN),
         "LogisticRegression": _grid(logistic, {"C": [0.1, 1.0, 10.0, 100.0]}, PLAIN),
-        "SVC": GridSearchCV(svc, svc_grid, cv=3, n_jobs=1),
+        "SVC": GridSearchCV(svc, svc_grid, cv=common.FOLDS, n_jobs=-1),
         "SVC, our normalisation": _grid(SVC(), {"C": [1, 10, 100], "gamma": [0.5, 2.0, 8.0]}, ours),
         "LogisticRegression, our normalisation": _grid(
             logistic, {"C": [0.1, 1.0, 10.0, 100.0]}, ours

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
+from sklearn.model_selection import StratifiedKFold
 
 from toptune.demo import solar_cells
 from toptune.features import Features, extract, load_backbone
@@ -27,6 +28,11 @@ from toptune.versions import library_versions
 
 # Wide enough for the widest table, also where the output goes to a file.
 console = Console(width=None if Console().is_terminal else 180)
+
+
+#: Of the grid searches. Shuffled: files lie in the order they were taken, and folds that follow it
+#: made grid searches choose badly (SVC on the solar cells: 0.72 instead of 0.76).
+FOLDS = StratifiedKFold(3, shuffle=True, random_state=0)
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,9 @@ def main() -> None:
         seconds, _ = common.timed(lambda m=ours: m.fit(X[train], y[train]), repeats=3)  # noqa: B023
         svc = make_pipeline(StandardScaler(), SVC())
         gammas = [0.25 / X.shape[1], 1 / X.shape[1], 4 / X.shape[1]]
-        grid = GridSearchCV(svc, {"svc__C": [1, 10, 100], "svc__gamma": gammas}, cv=3, n_jobs=-1)
+        grid = GridSearchCV(
+            svc, {"svc__C": [1, 10, 100], "svc__gamma": gammas}, cv=common.FOLDS, n_jobs=-1
+        )
         grid_seconds, _ = common.timed(lambda m=grid: m.fit(X[train], y[train]))  # noqa: B023
         rows.append(
             {
