@@ -83,7 +83,8 @@ def test_two_copies_of_one_image_are_two_images(
     found = toptune("predict", model_file, "dark/0.png", "dark/copy.png", "--json").json
     first, second = found["predictions"]
     assert (first["path"], second["path"]) == ("dark/0.png", "dark/copy.png")
-    assert first["probability"] == second["probability"]
+    # The same features; the place in a batch may change the last bit of a matrix product.
+    assert first["probability"] == pytest.approx(second["probability"], rel=1e-12)
 
 
 def test_here_and_absolute_paths(toptune: Toptune, model_file: Path, at_home: Path) -> None:
