@@ -15,8 +15,8 @@ from toptune.kernel import FeatureNormalizer, KernelClassifier
 from toptune.tensor_file import decode_names, encode_names, load_tensors, save_tensors
 
 #: Raised by one whenever an older reader would misunderstand the file.
-FORMAT_VERSION = 1
-_TENSORS = ("centers", "dual_coef", "offset", "loo_scores", "codes", "ids")
+FORMAT_VERSION = 2
+_TENSORS = ("centers", "dual_coef", "offset", "scale", "loo_scores", "codes", "ids")
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ from sklearn.datasets import load_digits, load_iris
 from sklearn.metrics import log_loss
 from sklearn.model_selection import train_test_split
 
-from toptune.kernel import KernelClassifier, estimators
+from toptune.kernel import KernelClassifier, base
 from toptune.kernel.selection import PENALTIES
 
 
@@ -45,17 +45,17 @@ def test_string_labels_and_iris() -> None:
 
 def test_few_samples_select_on_all_and_many_on_a_subset(monkeypatch: pytest.MonkeyPatch) -> None:
     X, y = sample(120, 3)
-    monkeypatch.setattr(estimators, "SELECTION_SAMPLES", 50)
+    monkeypatch.setattr(base, "SELECTION_SAMPLES", 50)
     sizes: list[int] = []
-    original = estimators.select
+    original = base.select
 
     def watched(rows: torch.Tensor, *args: object, **named: object) -> object:
         sizes.append(len(rows))
         return original(rows, *args, **named)
 
-    monkeypatch.setattr(estimators, "select", watched)
+    monkeypatch.setattr(base, "select", watched)
     subset = KernelClassifier(random_state=0).fit(X, y)
-    monkeypatch.setattr(estimators, "SELECTION_SAMPLES", 1000)
+    monkeypatch.setattr(base, "SELECTION_SAMPLES", 1000)
     whole = KernelClassifier(random_state=0).fit(X, y)
     assert sizes == [50, 120]
     # the penalty of the first was chosen on all samples, at its own bandwidth
@@ -88,7 +88,7 @@ def test_the_penalty_of_a_subset_is_chosen_again_on_all_samples(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     X, y = sample(300, 3, seed=3)
-    monkeypatch.setattr(estimators, "SELECTION_SAMPLES", 30)
+    monkeypatch.setattr(base, "SELECTION_SAMPLES", 30)
     model = KernelClassifier(random_state=0).fit(X, y)
     on_subset = min(model.candidates_[: 5 * len(PENALTIES)], key=lambda c: c.loss)
     on_all = model.candidates_[5 * len(PENALTIES) :]

@@ -9,17 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from toptune.kernel.calibration import fit_temperature
+from toptune.kernel.exact import exact_path, exact_solution
 from toptune.kernel.kernels import kernel_matrix
 from toptune.kernel.selection import (
     BANDWIDTH_FACTORS,
-    Candidate,
     as_float,
     best_penalty,
     descend_penalties,
     select,
     selection_subset,
 )
-from toptune.kernel.solvers import exact_path
 
 
 def moons(n: int = 36) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -89,11 +88,14 @@ def test_the_descent_finds_the_best_penalty_from_anywhere(start: int) -> None:
     assert 0 < k < 6  # and the loss has one valley, or the descent could not be exact
     assert losses[: k + 1] == sorted(losses[: k + 1], reverse=True)
     assert losses[k:] == sorted(losses[k:])
-    best, scores, tried = descend_penalties(
-        K, Y, w, start=Candidate(1.5, penalties[start], 0.0), penalties=penalties, loss=loss
-    )
-    assert (best.bandwidth, best.penalty) == (1.5, penalties[k])
-    assert best.loss == pytest.approx(losses[k], rel=1e-6)
+
+    def evaluate(penalty: float) -> tuple[float, torch.Tensor]:
+        scores = exact_solution(K, Y, w, penalty).leave_one_out()
+        return loss(scores), scores
+
+    best, scores, tried = descend_penalties(evaluate, start=penalties[start], penalties=penalties)
+    assert best == penalties[k]
+    assert tried == pytest.approx({p: losses[penalties.index(p)] for p in tried}, rel=1e-6)
     torch.testing.assert_close(scores, path.leave_one_out(penalties[k]))
     # everything between the start and one step beyond the best, nothing else
     assert len(tried) == abs(start - k) + (3 if start not in (0, 6) or start == k else 2)

@@ -1,8 +1,18 @@
 """The kernel head: feature arrays in, labels and probabilities out. It never sees an image."""
 
-from toptune.kernel.estimators import KernelClassifier
+from toptune.kernel.estimators import KernelClassifier, KernelRegressor
 from toptune.kernel.kernels import KERNELS
 from toptune.kernel.normalization import FeatureNormalizer
+from toptune.kernel.operators import Rows
+from toptune.kernel.planner import MemoryBudgetError
 from toptune.kernel.selection import Candidate
 
-__all__ = ["KERNELS", "Candidate", "FeatureNormalizer", "KernelClassifier"]
+__all__ = [
+    "KERNELS",
+    "Candidate",
+    "FeatureNormalizer",
+    "KernelClassifier",
+    "KernelRegressor",
+    "MemoryBudgetError",
+    "Rows",
+]

@@ -53,7 +53,10 @@ def cholesky_factor(
         raise NonFiniteMatrixError(f"{name} holds NaN or infinite values")
     scale = float(A.diagonal().mean())
     for step in JITTER_STEPS:
-        raised = A if step == 0.0 else A + step * scale * torch.eye(*A.shape, dtype=A.dtype)
+        raised = A
+        if step > 0.0:
+            raised = A.clone()
+            raised.diagonal().add_(step * scale)
         L: Tensor
         L, info = torch.linalg.cholesky_ex(raised)
         if int(info) == 0:

@@ -1,102 +1,114 @@
-"""KernelClassifier: kernel ridge regression on +1/-1 coded classes, as a scikit-learn estimator.
+"""KernelClassifier and KernelRegressor: kernel ridge regression as scikit-learn estimators.
 
-Policy lives here (dtype, number of centers, what is chosen on which samples); the arithmetic is in
-`solvers`, `selection` and `calibration`. Letters: n samples, m centers, d features, c outputs (one
-per class, two classes included: their columns are mirror images and cost nothing extra).
+Here labels become targets, and scores become labels; `base` has what lies between. Letters: n
+samples, m centers, d features, c outputs (for a classifier one per class, two classes included:
+their columns are mirror images and cost nothing extra).
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass
-from numbers import Integral
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import softmax
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils import check_random_state, compute_sample_weight
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from scipy.special import expit, softmax
+from sklearn.base import ClassifierMixin, MultiOutputMixin, RegressorMixin
+from sklearn.utils import column_or_1d, compute_sample_weight
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 from torch import Tensor
 
+from toptune.kernel.base import KernelEstimator, Problem
 from toptune.kernel.calibration import fit_temperature
-from toptune.kernel.centers import automatic_n_centers, balanced_centers
-from toptune.kernel.kernels import check_kernel, kernel_matrix
-from toptune.kernel.operators import KernelOperator
-from toptune.kernel.selection import (
-    PENALTIES,
-    SELECTION_SAMPLES,
-    Candidate,
-    as_float,
-    best_penalty,
-    descend_penalties,
-    select,
-    selection_subset,
-)
-from toptune.kernel.solvers import (
-    exact_solution,
-    nystrom_system,
-)
+from toptune.kernel.kernels import check_kernel
+from toptune.kernel.operators import Rows
+
+Kernel = Literal["gaussian", "laplacian", "matern32", "matern52", "cauchy", "linear", "polynomial"]
 
 
-@dataclass(frozen=True)
-class _Problem:
-    """Samples, coded targets and weights on their way to the solver."""
-
-    X: Tensor  # (n, d), centred
-    codes: Tensor  # (n,)
-    Y: Tensor  # (n, c), +1 in the column of the class, -1 elsewhere
-    w: Tensor  # (n,), all > 0
-
-    @classmethod
-    def coded(cls, X: NDArray[Any], codes: NDArray[np.intp], w: NDArray[Any], c: int) -> _Problem:
-        rows, y = torch.from_numpy(X), torch.from_numpy(codes)
-        Y = 2.0 * torch.nn.functional.one_hot(y, c).to(rows.dtype) - 1.0
-        return cls(rows, y, Y, torch.as_tensor(w, dtype=rows.dtype))
-
-    def take(self, rows: NDArray[np.intp]) -> _Problem:
-        return _Problem(self.X[rows], self.codes[rows], self.Y[rows], self.w[rows])
-
-    def double(self) -> _Problem:
-        return _Problem(self.X.double(), self.codes, self.Y.double(), self.w.double())
-
-    def loss(
-        self,
-        scores: Tensor,  # (n, c)
-    ) -> float:
-        """Log-loss of scores at their best temperature: what the selection minimises."""
-        return fit_temperature(scores, self.codes, self.w)[1]
+def _log_loss(
+    scores: Tensor,  # (n, c)
+    codes: Tensor,  # (n,)
+    w: Tensor,  # (n,)
+) -> float:
+    """Log-loss of scores of classes at their best temperature."""
+    return fit_temperature(scores, codes, w)[1]
 
 
-class KernelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+def _label_temperature(
+    scores: Tensor,  # (n, c)
+    indicators: Tensor,  # (n, c), 0 or 1
+    w: Tensor,  # (n,)
+) -> tuple[float, float]:
+    """Temperature and log-loss where every label is a choice of its own between -f and f."""
+    pairs = torch.stack([-scores, scores], dim=-1).flatten(0, 1)
+    return fit_temperature(pairs, indicators.flatten(), w.repeat_interleave(scores.shape[1]))
+
+
+def _label_log_loss(scores: Tensor, indicators: Tensor, w: Tensor) -> float:
+    return _label_temperature(scores, indicators, w)[1]
+
+
+def _unexplained(
+    scores: Tensor,  # (n, c)
+    Y: Tensor,  # (n, c)
+    w: Tensor,  # (n,)
+) -> float:
+    """1 - R^2 with weights, the outputs sharing numerator and denominator as they are scaled."""
+    W = w[:, None].double()
+    mean = (W * Y).sum(0) / W.sum()
+    error = (W * (Y - scores).double().square()).sum(0)
+    size = (W * (Y - mean).square()).sum(0)
+    constant = size <= 0
+    return float((error / torch.where(constant, 1.0, size)).mean())
+
+
+class KernelClassifier(ClassifierMixin, KernelEstimator):  # type: ignore[misc]
     """Kernel ridge classification whose hyperparameters are chosen by exact leave-one-out.
 
     Classes are coded +1 and -1, one column each, and one factorisation serves all columns. With as
     many centers as samples this is exact kernel ridge regression; with fewer it is its Nystrom
-    approximation, FALKON's problem (arXiv 1705.10958), solved directly. Probabilities are a softmax
-    of the scores over a temperature fitted on leave-one-out scores.
+    approximation, FALKON's problem (arXiv 1705.10958). Probabilities are a softmax of the scores
+    over a temperature fitted on leave-one-out scores. Several labels per sample are given as an
+    indicator matrix; each is then a choice of its own.
 
     Parameters
     ----------
-    kernel : {"gaussian", "laplacian", "matern32", "matern52", "linear"}, default="gaussian"
+    kernel : {"gaussian", "laplacian", "matern32", "matern52", "cauchy", "linear", "polynomial"}, \
+            default="gaussian"
         Kernel function; docs/concepts.md has the formulas.
     bandwidth : float or "auto", default="auto"
         Length scale of the kernel, in the units of the features. "auto" tries multiples of the
-        median distance, on at most 800 samples, the penalty being chosen with it. Not used by the
-        linear kernel.
+        median distance (of the root mean square of the norms for kernels of inner products), on at
+        most 800 samples, the penalty being chosen with it.
     penalty : float or "auto", default="auto"
-        Ridge penalty lambda per sample: the solution minimises the mean squared error plus
-        lambda ||f||^2. "auto" is chosen from 1e-7 to 1; above 800 samples on all of them, starting
-        from the choice on the subset.
+        Ridge penalty lambda per sample: the solution minimises the mean loss plus lambda ||f||^2.
+        "auto" is chosen from 6e-8 to 1; above 800 samples on all of them, or on 20,000 that are
+        left out of a fit of all, starting from the choice on the subset.
+    loss : {"squared", "logistic"}, default="squared"
+        "logistic" costs many times more: Newton's method, and leave-one-out that is approximate.
     n_centers : int or "auto", default="auto"
         Number of inducing points. "auto" takes all samples up to 3000, then 16 sqrt(n), at least
-        3000. More than n means n.
+        3000 and at most 8000, fewer where memory is short. More than n means n.
+    centers : {"balanced", "uniform", "leverage"}, default="balanced"
+        How centers are drawn: as equal a number from every class as the classes allow, any sample
+        as likely as any other, or by approximate leverage score (BLESS, arXiv 1810.13258).
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes, as in scikit-learn; multiplied into `sample_weight`.
+    feature_groups : sequence of int, optional
+        Numbers of columns of groups of features, in order. The kernel then acts on the weighted sum
+        of the groups' squared distances, or inner products.
+    group_weights : sequence of float or "auto", default="auto"
+        Weights of the groups; "auto" chooses them by leave-one-out, with the bandwidth.
+    solver : {"auto", "direct", "falkon"}, default="auto"
+        "direct" factorises, "falkon" iterates (conjugate gradient); "auto" takes the first up to
+        8000 centers.
+    memory : float or "auto", default="auto"
+        Bytes that a fit may hold beyond the features; "auto" is half of what is free.
+    device : str, default="auto"
+        "cpu", "cuda", or "auto": CUDA where PyTorch finds it.
     random_state : int, RandomState or None, default=None
         Draws the centers and the subset for the bandwidth. Without effect up to 800 samples if all
         of them are centers.
@@ -104,7 +116,7 @@ class KernelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     Attributes
     ----------
     classes_ : ndarray of shape (c,)
-        Labels, sorted.
+        Labels, sorted; the numbers of the columns for an indicator matrix.
     n_features_in_ : int
         Number of features d.
     centers_ : ndarray of shape (m, d)
@@ -115,16 +127,24 @@ class KernelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         The values used.
     n_centers_ : int
         Number of centers m.
+    group_weights_ : ndarray of shape (g,)
+        Weights of the feature groups; one of 1.0 without groups.
+    plan_ : Plan
+        Solver, number of centers, what was kept in memory, and the peak that was expected.
+    n_iter_ : int
+        Products of conjugate gradient, or steps of Newton's method; 1 for a direct solution.
     temperature_ : float
         Divisor of the scores before the softmax.
     loo_decision_function_ : ndarray of shape (n, c)
         Scores of every training sample by the model fitted without it, with the centers, the
-        bandwidth and the penalty held fixed.
+        bandwidth and the penalty held fixed. Exact for direct solutions; for "falkon" those of a
+        direct solution with 2000 centers, for the logistic loss one Newton step away.
     loo_accuracy_, loo_log_loss_ : float
-        Weighted accuracy, and log-loss in nats, of these scores. Both saw the choice of
+        Weighted accuracy (with several labels the share of single labels that are right), and
+        log-loss in nats, of these scores. Both saw the choice of
         hyperparameters, so they are slightly optimistic.
     candidates_ : list of Candidate
-        Every (bandwidth, penalty, loss) that was tried.
+        Every (bandwidth, penalty, loss, group weights) that was tried.
     selection_seconds_ : float
         Part of the time of `fit` that went into choosing bandwidth and penalty.
 
@@ -141,31 +161,54 @@ class KernelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def __init__(
         self,
         *,
-        kernel: Literal["gaussian", "laplacian", "matern32", "matern52", "linear"] = "gaussian",
+        kernel: Kernel = "gaussian",
         bandwidth: float | Literal["auto"] = "auto",
         penalty: float | Literal["auto"] = "auto",
+        loss: Literal["squared", "logistic"] = "squared",
         n_centers: int | Literal["auto"] = "auto",
+        centers: Literal["balanced", "uniform", "leverage"] = "balanced",
         class_weight: dict[Any, float] | Literal["balanced"] | None = None,
+        feature_groups: Sequence[int] | None = None,
+        group_weights: Sequence[float] | Literal["auto"] = "auto",
+        solver: Literal["auto", "direct", "falkon"] = "auto",
+        memory: float | Literal["auto"] = "auto",
+        device: str = "auto",
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
         self.kernel = kernel
         self.bandwidth = bandwidth
         self.penalty = penalty
+        self.loss = loss
         self.n_centers = n_centers
+        self.centers = centers
         self.class_weight = class_weight
+        self.feature_groups = feature_groups
+        self.group_weights = group_weights
+        self.solver = solver
+        self.memory = memory
+        self.device = device
         self.random_state = random_state
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
+
+    def _loss(self) -> str:
+        return self.loss
+
     def fit(
-        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+        self, X: ArrayLike | Rows, y: ArrayLike, sample_weight: ArrayLike | None = None
     ) -> KernelClassifier:
         """Choose the hyperparameters, solve, and fit the temperature.
 
         Parameters
         ----------
-        X : array-like of shape (n, d)
-            Features, finite; float32 stays float32 in the n x m products.
-        y : array-like of shape (n,)
-            Labels, at least two different ones.
+        X : array-like of shape (n, d), or Rows
+            Features, finite. float16 and float32, and memory maps of them, are read a block at a
+            time; products are then in float32.
+        y : array-like of shape (n,), or (n, c)
+            Labels, at least two different ones; or an indicator matrix of 0 and 1 with c columns.
         sample_weight : array-like of shape (n,), optional
             Weights >= 0. A sample of weight zero is as good as absent.
 
@@ -176,154 +219,91 @@ class KernelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Raises
         ------
         ValueError
-            For invalid parameters, non-finite features, or fewer than two classes.
+            For invalid parameters, features that are not finite, or fewer than two classes.
+        MemoryBudgetError
+            If `memory` does not suffice for `n_centers`.
         """
-        check_kernel(self.kernel)
-        bandwidth = as_float(self.bandwidth, "bandwidth")
-        penalty = as_float(self.penalty, "penalty")
-        rows: NDArray[Any]
-        labels: NDArray[Any]
-        rows, labels = validate_data(self, X, y, dtype=[np.float64, np.float32])
+        self._check_parameters()
+        rows, labels = self._rows(X, y=y, multi_output=True)
         check_classification_targets(labels)
+        self._multilabel = type_of_target(labels, input_name="y") == "multilabel-indicator"
+        if not self._multilabel:
+            labels = column_or_1d(labels, warn=True)
         weight = _check_sample_weight(sample_weight, rows, ensure_non_negative=True)
-        weight = weight * compute_sample_weight(self.class_weight, labels)
+        if self.class_weight is not None:
+            weight = weight * compute_sample_weight(self.class_weight, labels)
         kept = weight > 0
-        self.classes_, codes = np.unique(labels[kept], return_inverse=True)
-        if len(self.classes_) < 2:
-            raise ValueError(
-                "classification needs at least two classes, got one class"
-                + (
-                    f": {self.classes_.tolist()[0]!r}"
-                    if len(self.classes_)
-                    else " or none with weight > 0"
-                )
-            )
-        # Distances do not change when the origin moves, and rounding errors are least when it is
-        # the mean. The linear kernel has no such freedom.
-        linear = self.kernel == "linear"
-        self._offset = rows[0] * 0 if linear else rows[kept].mean(axis=0)
-        problem = _Problem.coded(rows[kept] - self._offset, codes, weight[kept], len(self.classes_))
-        scores = self._solve(problem, bandwidth, penalty)
-        self.temperature_, self.loo_log_loss_ = fit_temperature(scores, problem.codes, problem.w)
-        hits = (scores.argmax(1) == problem.codes).to(problem.w.dtype)
-        self.loo_accuracy_ = float((problem.w @ hits) / problem.w.sum())
-        if kept.all():
-            self.loo_decision_function_ = scores.numpy()
-        else:  # samples of weight zero were never in: any prediction leaves them out
-            self.loo_decision_function_ = self._scores(rows)
-            self.loo_decision_function_[kept] = scores.numpy()
+        everything = bool(kept.all())
+        problem = self._problem(rows, labels[kept], weight[kept])
+        if not everything:
+            problem = Problem(**{**vars(problem), "X": rows.take(np.flatnonzero(kept))})
+        scores = self._solve(problem)
+        targets, w = problem.targets, problem.w
+        if self._multilabel:
+            self.temperature_, self.loo_log_loss_ = _label_temperature(scores, targets, w)
+            hits = ((scores > 0) == (targets > 0)).double().mean(1)
+        else:
+            self.temperature_, self.loo_log_loss_ = fit_temperature(scores, targets, w)
+            hits = (scores.argmax(1) == targets).double()
+        self.loo_accuracy_ = float((w.double() @ hits) / w.double().sum())
+        out = scores.cpu().numpy()
+        if not everything:  # samples of weight zero were never in: any prediction leaves them out
+            out, left_out = self._scores(rows), out
+            out[kept] = left_out
+        self.loo_decision_function_ = out
         return self
 
-    def _solve(
-        self, problem: _Problem, bandwidth: float | None, penalty: float | None
-    ) -> Tensor:  # (n, c), leave-one-out scores
-        """Set the hyperparameters, the centers and their coefficients."""
-        start = time.perf_counter()
-        random_state = check_random_state(self.random_state)
-        codes = problem.codes.numpy()
-        n, m = len(codes), self._resolve_n_centers(len(codes))
-        penalties = PENALTIES if penalty is None else (penalty,)
-        if self.kernel == "linear":
-            bandwidth = 1.0
-        subset = selection_subset(codes, SELECTION_SAMPLES, random_state=random_state)
-        centers = balanced_centers(codes, m, random_state=random_state)
-        best = Candidate(bandwidth or 0.0, penalties[0], np.inf)
-        self.candidates_: list[Candidate] = []
-        if bandwidth is None or (penalty is None and m == n):
-            part = problem if len(subset) == n else problem.take(subset)
-            best, self.candidates_ = select(
-                part.X,
-                part.Y,
-                part.w,
-                kernel=self.kernel,
-                bandwidth=bandwidth,
-                penalties=penalties,
-                loss=part.loss,
+    def _problem(self, rows: Rows, labels: NDArray[Any], weight: NDArray[Any]) -> Problem:
+        """Code the labels of samples that have weight."""
+        dtype, device = rows.dtype, rows.device
+        w = torch.as_tensor(weight, dtype=dtype, device=device)
+        if self._multilabel:
+            self.classes_ = np.arange(labels.shape[1])
+            targets = torch.as_tensor(np.asarray(labels, dtype=np.int64), device=device)
+            if len(targets) == 0:
+                raise ValueError("classification needs samples with weight > 0, got none")
+            Y = 2.0 * targets.to(dtype) - 1.0
+            strata = np.zeros(len(labels), dtype=np.intp)
+            return Problem(rows, Y, w, targets, strata, _label_log_loss)
+        self.classes_, codes = np.unique(labels, return_inverse=True)
+        if len(self.classes_) < 2:
+            only = f": {self.classes_.tolist()[0]!r}" if len(self.classes_) else ""
+            raise ValueError(
+                "classification needs at least two classes, got one class"
+                + (only or " or none with weight > 0")
             )
-        self.bandwidth_ = best.bandwidth
-        if m < n:
-            Z = problem.X[torch.from_numpy(centers)]
-            operator = KernelOperator(problem.X, Z, self.kernel, self.bandwidth_)
-            system = nystrom_system(operator, problem.Y, problem.w)
-            path = system.path()
-            best, tried = best_penalty(path, penalties, problem.loss, bandwidth=self.bandwidth_)
-            scores = path.leave_one_out(best.penalty)
-            self.selection_seconds_ = time.perf_counter() - start
-            coef = system.coefficients(best.penalty)
-        else:
-            # The factorisation that counts is in float64 whatever the features are; small problems
-            # are in float64 throughout.
-            small = len(subset) == n
-            Z = problem.X
-            whole = problem.double() if small else problem
-            K = kernel_matrix(whole.X, whole.X, self.kernel, self.bandwidth_)
-            best, scores, tried = descend_penalties(
-                K,
-                whole.Y,
-                whole.w,
-                start=best,
-                penalties=(best.penalty,) if small else penalties,
-                loss=whole.loss,
-            )
-            self.selection_seconds_ = time.perf_counter() - start
-            exact = problem.double()
-            coef = exact_solution(K.double(), exact.Y, exact.w, best.penalty).alpha
-        self.penalty_ = best.penalty
-        self.candidates_ += tried
-        self.centers_ = Z.numpy() + self._offset
-        self.n_centers_ = len(centers)
-        # Row-major, as it comes back from a file: the last bits of a product depend on the layout.
-        self.dual_coef_ = np.ascontiguousarray(coef.numpy())
-        return scores
+        targets = torch.as_tensor(codes, device=device)
+        c = len(self.classes_)
+        Y = torch.full((len(codes), c), -1.0, dtype=dtype, device=device)
+        Y[torch.arange(len(codes), device=device), targets] = 1.0
+        return Problem(rows, Y, w, targets, codes, _log_loss)
 
-    def _resolve_n_centers(self, n: int) -> int:
-        """Return the number of centers for n samples."""
-        if isinstance(self.n_centers, str):
-            if self.n_centers == "auto":
-                return automatic_n_centers(n)
-        elif isinstance(self.n_centers, Integral) and self.n_centers > 0:
-            return min(int(self.n_centers), n)
-        raise ValueError(f'n_centers must be "auto" or an integer > 0, got {self.n_centers!r}')
-
-    def _scores(
-        self,
-        X: NDArray[Any],  # (n, d)
-    ) -> NDArray[np.float64]:  # (n, c)
-        """Scores of all classes, one column each."""
-        dtype = np.result_type(X, self.centers_)
-        operator = KernelOperator(
-            torch.from_numpy((X - self._offset).astype(dtype, copy=False)),
-            torch.from_numpy((self.centers_ - self._offset).astype(dtype, copy=False)),
-            self.kernel,
-            self.bandwidth_,
-        )
-        out: NDArray[np.float64] = operator.matmul(torch.from_numpy(self.dual_coef_)).numpy()
-        return out
-
-    def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, float | str]]:
+    def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, float | str | bool]]:
         """Return what prediction needs, as arrays and numbers, for a file without pickle.
 
         Returns
         -------
         arrays : dict
-            centers (m, d), dual_coef (m, c), offset (d,) and loo_scores (n, c).
+            centers (m, d), dual_coef (m, c), offset and scale (d,), and loo_scores (n, c).
         numbers : dict
-            kernel, bandwidth, penalty, temperature, loo_accuracy and loo_log_loss.
+            kernel, bandwidth, penalty, temperature, loo_accuracy, loo_log_loss and multilabel.
         """
         check_is_fitted(self)
         arrays = {
             "centers": self.centers_,
             "dual_coef": self.dual_coef_,
-            "offset": self._offset,
+            "offset": self._offset.cpu().numpy(),
+            "scale": self._feature_scale_array(),
             "loo_scores": self.loo_decision_function_,
         }
-        numbers: dict[str, float | str] = {
+        numbers: dict[str, float | str | bool] = {
             "kernel": self.kernel,
             "bandwidth": self.bandwidth_,
             "penalty": self.penalty_,
             "temperature": self.temperature_,
             "loo_accuracy": self.loo_accuracy_,
             "loo_log_loss": self.loo_log_loss_,
+            "multilabel": self._multilabel,
         }
         return arrays, numbers
 
@@ -353,11 +333,15 @@ class KernelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         self.classes_ = np.asarray(classes)
         self.centers_, self.dual_coef_ = arrays["centers"], arrays["dual_coef"]
-        self._offset, self.loo_decision_function_ = arrays["offset"], arrays["loo_scores"]
+        self.loo_decision_function_ = arrays["loo_scores"]
         (m, d), c = self.centers_.shape, len(self.classes_)
-        shapes = self.dual_coef_.shape, self._offset.shape, self.loo_decision_function_.shape[1:]
-        if shapes != ((m, c), (d,), (c,)):
-            raise ValueError(f"shapes of dual_coef, offset, loo_scores do not fit: {shapes}")
+        names = ("dual_coef", "offset", "scale")
+        shapes = (*(arrays[name].shape for name in names), arrays["loo_scores"].shape[1:])
+        if shapes != ((m, c), (d,), (d,), (c,)):
+            raise ValueError(f"shapes of {', '.join(names)}, loo_scores do not fit: {shapes}")
+        self._offset = torch.tensor(arrays["offset"])
+        self._feature_scale = torch.tensor(arrays["scale"])
+        self._multilabel = bool(numbers["multilabel"])
         check_kernel(numbers["kernel"])
         self.kernel = numbers["kernel"]
         self.bandwidth_, self.penalty_ = numbers["bandwidth"], numbers["penalty"]
@@ -366,17 +350,12 @@ class KernelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.n_centers_, self.n_features_in_ = m, d
         return self
 
-    def _checked_scores(self, X: ArrayLike) -> NDArray[np.float64]:
-        check_is_fitted(self)
-        rows = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
-        return self._scores(rows)
-
-    def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
+    def decision_function(self, X: ArrayLike | Rows) -> NDArray[np.float64]:
         """Scores of the classes; about +1 for the right one and -1 for the others.
 
         Parameters
         ----------
-        X : array-like of shape (n, d)
+        X : array-like of shape (n, d), or Rows
             Features, finite.
 
         Returns
@@ -384,19 +363,20 @@ class KernelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         ndarray of shape (n, c), or (n,) for two classes: the score of `classes_[1]`.
         """
         scores = self._checked_scores(X)
-        return scores[:, 1] if len(self.classes_) == 2 else scores
+        return scores[:, 1] if len(self.classes_) == 2 and not self._multilabel else scores
 
-    def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
+    def predict_proba(self, X: ArrayLike | Rows) -> NDArray[np.float64]:
         """Calibrated probabilities of the classes, in the order of `classes_`.
 
         Parameters
         ----------
-        X : array-like of shape (n, d)
+        X : array-like of shape (n, d), or Rows
             Features, finite.
 
         Returns
         -------
-        ndarray of shape (n, c), rows summing to one.
+        ndarray of shape (n, c), rows summing to one; for an indicator matrix each entry is the
+        probability of that label by itself.
         """
         return self.probabilities(self._checked_scores(X))
 
@@ -410,23 +390,172 @@ class KernelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         Returns
         -------
-        ndarray of shape (n, c), rows summing to one.
+        ndarray of shape (n, c), as `predict_proba` returns it.
         """
-        out: NDArray[np.float64] = softmax(np.asarray(scores) / self.temperature_, axis=1)
+        logits = np.asarray(scores, dtype=np.float64) / self.temperature_
+        out: NDArray[np.float64] = (
+            expit(2.0 * logits) if self._multilabel else softmax(logits, axis=1)
+        )
         return out
 
-    def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """Label of the highest score.
+    def predict(self, X: ArrayLike | Rows) -> NDArray[Any]:
+        """Label of the highest score, or indicators of the labels with a score above zero.
 
         Parameters
         ----------
-        X : array-like of shape (n, d)
+        X : array-like of shape (n, d), or Rows
             Features, finite.
 
         Returns
         -------
-        ndarray of shape (n,)
+        ndarray of shape (n,), or (n, c) for an indicator matrix
         """
         scores = self._checked_scores(X)  # also what tells that the model is fitted
+        if self._multilabel:
+            return (scores > 0).astype(np.int64)
         labels: NDArray[Any] = self.classes_[scores.argmax(axis=1)]
         return labels
+
+
+class KernelRegressor(MultiOutputMixin, RegressorMixin, KernelEstimator):  # type: ignore[misc]
+    """Kernel ridge regression whose hyperparameters are chosen by exact leave-one-out.
+
+    One factorisation serves all outputs. The weighted mean of every output is subtracted first, so
+    that the penalty draws predictions towards it. Parameters are those of `KernelClassifier`,
+    without `loss` and `class_weight`.
+
+    Parameters
+    ----------
+    kernel, bandwidth, penalty, n_centers, feature_groups, group_weights, solver, memory, device, \
+            random_state
+        As for `KernelClassifier`; what leave-one-out minimises is the mean over outputs of 1 - R^2.
+    centers : {"uniform", "leverage"}, default="uniform"
+        How centers are drawn.
+
+    Attributes
+    ----------
+    n_features_in_ : int
+        Number of features d.
+    centers_ : ndarray of shape (m, d)
+        Inducing points.
+    dual_coef_ : ndarray of shape (m, c)
+        Coefficients on the centers, float64.
+    intercept_ : ndarray of shape (c,)
+        Means of the outputs.
+    bandwidth_, penalty_, n_centers_, group_weights_, plan_, n_iter_, candidates_,
+    selection_seconds_
+        As for `KernelClassifier`.
+    loo_predictions_ : ndarray of shape (n,) or (n, c)
+        Prediction for every training sample by the model fitted without it, with the centers, the
+        bandwidth, the penalty and the means of the outputs held fixed.
+    loo_r2_ : float
+        Weighted R^2 of these, averaged over the outputs; slightly optimistic, for it saw the choice
+        of hyperparameters.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from toptune.kernel import KernelRegressor
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> 0.45 < KernelRegressor().fit(X, y).loo_r2_ < 0.55
+    True
+    """
+
+    def __init__(
+        self,
+        *,
+        kernel: Kernel = "gaussian",
+        bandwidth: float | Literal["auto"] = "auto",
+        penalty: float | Literal["auto"] = "auto",
+        n_centers: int | Literal["auto"] = "auto",
+        centers: Literal["uniform", "leverage"] = "uniform",
+        feature_groups: Sequence[int] | None = None,
+        group_weights: Sequence[float] | Literal["auto"] = "auto",
+        solver: Literal["auto", "direct", "falkon"] = "auto",
+        memory: float | Literal["auto"] = "auto",
+        device: str = "auto",
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.kernel = kernel
+        self.bandwidth = bandwidth
+        self.penalty = penalty
+        self.n_centers = n_centers
+        self.centers = centers
+        self.feature_groups = feature_groups
+        self.group_weights = group_weights
+        self.solver = solver
+        self.memory = memory
+        self.device = device
+        self.random_state = random_state
+
+    def fit(
+        self, X: ArrayLike | Rows, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> KernelRegressor:
+        """Choose the hyperparameters and solve.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d), or Rows
+            Features, finite; as for `KernelClassifier.fit`.
+        y : array-like of shape (n,) or (n, c)
+            Targets, finite.
+        sample_weight : array-like of shape (n,), optional
+            Weights >= 0. A sample of weight zero is as good as absent.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            For invalid parameters, or features or targets that are not finite.
+        MemoryBudgetError
+            If `memory` does not suffice for `n_centers`.
+        """
+        self._check_parameters()
+        rows, targets = self._rows(X, y=y, multi_output=True, y_numeric=True)
+        if targets.ndim == 2 and targets.shape[1] == 1:
+            targets = column_or_1d(targets, warn=True)
+        self._single = targets.ndim == 1
+        values = np.asarray(targets, dtype=np.float64).reshape(len(targets), -1)
+        weight = _check_sample_weight(sample_weight, rows, ensure_non_negative=True)
+        kept = weight > 0
+        if not kept.any():
+            raise ValueError("regression needs samples with weight > 0, got none")
+        self.intercept_ = np.average(values[kept], axis=0, weights=weight[kept])
+        Y = torch.as_tensor(values[kept] - self.intercept_, dtype=rows.dtype, device=rows.device)
+        problem = Problem(
+            X=rows if kept.all() else rows.take(np.flatnonzero(kept)),
+            Y=Y,
+            w=torch.as_tensor(weight[kept], dtype=rows.dtype, device=rows.device),
+            targets=Y,
+            strata=np.zeros(len(Y), dtype=np.intp),
+            criterion=_unexplained,
+        )
+        scores = self._solve(problem)
+        self.loo_r2_ = 1.0 - _unexplained(scores, problem.Y, problem.w)
+        out = scores.cpu().numpy().astype(np.float64)
+        if not kept.all():
+            out, left_out = self._scores(rows), out
+            out[kept] = left_out
+        self.loo_predictions_ = self._shaped(out)
+        return self
+
+    def _shaped(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        values = scores + self.intercept_
+        return values[:, 0] if self._single else values
+
+    def predict(self, X: ArrayLike | Rows) -> NDArray[np.float64]:
+        """Predictions.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d), or Rows
+            Features, finite.
+
+        Returns
+        -------
+        ndarray of shape (n,), or (n, c) if the targets had two axes.
+        """
+        return self._shaped(self._checked_scores(X))

@@ -1,11 +1,11 @@
-"""Bandwidth and penalty by exact leave-one-out: no validation split, no refits.
+"""Bandwidth, penalty and weights of feature groups by exact leave-one-out: no validation split.
 
-One eigendecomposition per bandwidth gives the leave-one-out predictions of every penalty
-(`solvers.PenaltyPath`). Bandwidths are multiples of the median distance between samples. Where n is
-large both are chosen on a subset; the best bandwidth hardly moves with n, and the penalty, which
-does move, is then chosen again on all samples.
+One eigendecomposition per kernel gives the leave-one-out predictions of every penalty
+(`exact.PenaltyPath`). Bandwidths are multiples of a length scale of the samples. Where n is large
+the kernel is chosen on a subset; the best bandwidth hardly moves with n, and the penalty, which
+does, is then chosen again on all samples.
 
-Letters: n samples, c outputs.
+Letters: n samples, d features, c outputs, g feature groups.
 """
 
 from __future__ import annotations
@@ -20,17 +20,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from toptune.kernel.kernels import apply_profile, base_matrix, median_distance
-from toptune.kernel.solvers import PenaltyPath, exact_path, exact_solution
+from toptune.kernel.exact import PenaltyPath, exact_path
+from toptune.kernel.kernels import apply_profile, base_matrix, length_scale
 
 _A = TypeVar("_A")
 _B = TypeVar("_B")
 
-#: Multiples of the median distance that are tried.
+#: Multiples of the length scale that are tried as bandwidths.
 BANDWIDTH_FACTORS: tuple[float, ...] = (0.5, 0.7, 1.0, 1.4, 2.0)
+#: The bandwidth of the linear kernel only divides the penalty by its square.
+LINEAR_FACTORS: tuple[float, ...] = (1.0,)
+#: Factors that are tried on the weight of each feature group in turn.
+WEIGHT_FACTORS: tuple[float, ...] = (0.0, 0.25, 4.0)
 #: Penalties that are tried, from strong to weak so that a tie goes to the smoother function. Below
 #: 1e-7 float32 eigenvalues are rounding noise.
-PENALTIES: tuple[float, ...] = tuple(float(p) for p in np.logspace(0, -7, 15))
+PENALTIES: tuple[float, ...] = tuple(float(p) for p in np.logspace(0, -7.2, 19))
 #: Most samples on which bandwidths are compared.
 SELECTION_SAMPLES = 800
 #: Up to so many samples the comparison is in float64: the least penalties, times n, are near what
@@ -43,11 +47,15 @@ Loss = Callable[[Tensor], float]
 
 @dataclass(frozen=True)
 class Candidate:
-    """One pair of hyperparameters and its leave-one-out loss."""
+    """Hyperparameters and their leave-one-out loss.
+
+    `weights` are those of the feature groups, (g,); empty where there are no groups.
+    """
 
     bandwidth: float
     penalty: float
     loss: float
+    weights: tuple[float, ...] = ()
 
 
 def best_penalty(
@@ -56,6 +64,7 @@ def best_penalty(
     loss: Loss,
     *,
     bandwidth: float,
+    weights: tuple[float, ...] = (),
 ) -> tuple[Candidate, list[Candidate]]:
     """Try every penalty on one path; return the best candidate and all of them.
 
@@ -65,13 +74,17 @@ def best_penalty(
         If no penalty gives a finite loss.
     """
     tried = [
-        Candidate(bandwidth, penalty, loss(scores))
+        Candidate(bandwidth, penalty, loss(scores), weights)
         for penalty, scores in zip(penalties, path.leave_one_out_path(penalties), strict=True)
     ]
     finite = [candidate for candidate in tried if np.isfinite(candidate.loss)]
     if not finite:
         raise FloatingPointError(f"no penalty gave a finite leave-one-out loss at {bandwidth=:g}")
-    return min(finite, key=lambda candidate: candidate.loss), tried
+    return min(finite, key=_by_loss), tried
+
+
+def _by_loss(candidate: Candidate) -> float:
+    return candidate.loss
 
 
 def select(
@@ -83,8 +96,12 @@ def select(
     bandwidth: float | None,
     penalties: Sequence[float],
     loss: Loss,
+    widths: Sequence[int] = (),
 ) -> tuple[Candidate, list[Candidate]]:
-    """Choose bandwidth and penalty together by exact leave-one-out on all the given samples.
+    """Choose kernel and penalty together by exact leave-one-out on all the given samples.
+
+    Feature groups start with weights that make their length scales equal; then the weight of each
+    in turn is multiplied by `WEIGHT_FACTORS`, the best is kept, and the bandwidth chosen again.
 
     Parameters
     ----------
@@ -93,11 +110,14 @@ def select(
     kernel
         A name of `kernels.KERNELS`.
     bandwidth
-        Length scale of the kernel; None tries `BANDWIDTH_FACTORS` times the median distance.
+        Length scale of the kernel; None tries `BANDWIDTH_FACTORS` times that of the samples.
     penalties
         Penalties to try.
     loss
         What is minimised.
+    widths
+        Numbers of columns of feature groups whose weights are to be chosen, adding up to d; fewer
+        than two choose none.
 
     Returns
     -------
@@ -106,33 +126,68 @@ def select(
     """
     if len(X) <= DOUBLE_SAMPLES:
         X, Y, w = X.double(), Y.double(), w.double()
-    base = base_matrix(X, X, kernel)
-    lengths = [bandwidth] if bandwidth is not None else _lengths(base)
+    tried: list[Candidate] = []
 
-    def at(length: float) -> tuple[Candidate, list[Candidate]]:
-        path = exact_path(apply_profile(base, kernel, length), Y, w)
-        return best_penalty(path, penalties, loss, bandwidth=length)
+    def try_all(
+        bases: Sequence[tuple[Tensor, float, tuple[float, ...]]],
+    ) -> Candidate:
+        """Best of some (base matrix, bandwidth, weights) at its best penalty."""
 
-    results = _map_threads(at, lengths)
-    best = min((winner for winner, _ in results), key=lambda candidate: candidate.loss)
-    return best, [candidate for _, tried in results for candidate in tried]
+        def at(item: tuple[Tensor, float, tuple[float, ...]]) -> tuple[Candidate, list[Candidate]]:
+            base, length, weights = item
+            path = exact_path(apply_profile(base, kernel, length), Y, w)
+            return best_penalty(path, penalties, loss, bandwidth=length, weights=weights)
+
+        results = _map_threads(at, bases)
+        tried.extend(candidate for _, candidates in results for candidate in candidates)
+        return min((winner for winner, _ in results), key=_by_loss)
+
+    def try_bandwidths(base: Tensor, weights: tuple[float, ...]) -> Candidate:
+        lengths = [bandwidth] if bandwidth is not None else _lengths(base, kernel)
+        return try_all([(base, length, weights) for length in lengths])
+
+    if len(widths) < 2:
+        return try_bandwidths(base_matrix(X, X, kernel), ()), tried
+    # A copy of each group's columns: `base_matrix` knows a matrix with itself by identity.
+    columns = (x.contiguous() for x in torch.split(X, list(widths), dim=1))
+    parts = torch.stack([base_matrix(x, x, kernel) for x in columns])
+
+    def combined(weights: Sequence[float]) -> Tensor:
+        out: Tensor = torch.tensordot(parts.new_tensor(weights), parts, dims=1)
+        return out
+
+    start = tuple(length_scale(part, kernel) ** -2 for part in parts)
+    best = try_bandwidths(combined(start), start)
+    before = best
+    for g in range(len(widths)):
+        options = []
+        for factor in WEIGHT_FACTORS:
+            changed = (*best.weights[:g], factor * best.weights[g], *best.weights[g + 1 :])
+            if any(changed):
+                base = combined(changed)
+                # The bandwidth keeps its ratio to the length scale, unless it was given.
+                ratio = best.bandwidth / length_scale(combined(best.weights), kernel)
+                length = bandwidth or ratio * length_scale(base, kernel)
+                options.append((base, length, changed))
+        best = min(best, try_all(options), key=_by_loss) if options else best
+    if best is not before:
+        best = min(best, try_bandwidths(combined(best.weights), best.weights), key=_by_loss)
+    return best, tried
 
 
-def _lengths(base: Tensor) -> list[float]:
-    median = median_distance(base)
-    return [factor * median for factor in BANDWIDTH_FACTORS]
+def _lengths(base: Tensor, kernel: str) -> list[float]:
+    scale = length_scale(base, kernel)
+    factors = LINEAR_FACTORS if kernel == "linear" else BANDWIDTH_FACTORS
+    return [factor * scale for factor in factors]
 
 
 def descend_penalties(
-    K: Tensor,  # (n, n)
-    Y: Tensor,  # (n, c)
-    w: Tensor,  # (n,)
+    evaluate: Callable[[float], tuple[float, _A]],
     *,
-    start: Candidate,
+    start: float,
     penalties: Sequence[float],
-    loss: Loss,
-) -> tuple[Candidate, Tensor, list[Candidate]]:
-    """Walk from the penalty of `start` along neighbours while exact leave-one-out gets better.
+) -> tuple[float, _A, dict[float, float]]:
+    """Walk from one penalty along its neighbours while the loss gets smaller.
 
     For samples too many for the eigendecomposition that gives the whole path: a Cholesky factor per
     penalty costs about a sixth of it, and the start, chosen on a subset, is rarely more than a step
@@ -140,38 +195,33 @@ def descend_penalties(
 
     Parameters
     ----------
-    K, Y, w
-        Kernel matrix, targets and weights of all samples, in the dtype to compute in.
+    evaluate
+        Returns the loss at a penalty and what belongs to it. Called in several threads.
     start
-        Where to begin; its penalty is one of `penalties`.
+        Where to begin, one of `penalties`.
     penalties
         Penalties from strong to weak.
-    loss
-        What is minimised.
 
     Returns
     -------
-    best, scores, tried
-        The best candidate, its leave-one-out predictions (n, c), and all that were tried.
+    penalty, result, losses
+        The best penalty, what `evaluate` returned for it, and the losses of all that were tried.
     """
-    found: dict[int, tuple[Candidate, Tensor]] = {}
-
-    def at(k: int) -> tuple[Candidate, Tensor]:
-        scores = exact_solution(K, Y, w, penalties[k]).leave_one_out()
-        return Candidate(start.bandwidth, penalties[k], loss(scores)), scores
+    found: dict[int, tuple[float, _A]] = {}
 
     def loss_at(*wanted: int) -> float:
         """Loss of the first of them; those not yet known are computed side by side."""
         missing = [k for k in wanted if 0 <= k < len(penalties) and k not in found]
-        found.update(zip(missing, _map_threads(at, missing), strict=True))
-        return found[wanted[0]][0].loss if wanted[0] in found else np.inf
+        results = _map_threads(evaluate, [penalties[k] for k in missing])
+        found.update(zip(missing, results, strict=True))
+        return found[wanted[0]][0] if wanted[0] in found else np.inf
 
-    here = list(penalties).index(start.penalty)
+    here = list(penalties).index(start)
     # With more samples the best penalty is weaker, if it changes: that neighbour comes first.
     step = 1 if loss_at(here, here + 1) > loss_at(here + 1) else -1
-    while loss_at(here + step) < found[here][0].loss:
+    while loss_at(here + step) < found[here][0]:
         here += step
-    return (*found[here], [found[k][0] for k in sorted(found)])
+    return penalties[here], found[here][1], {penalties[k]: found[k][0] for k in sorted(found)}
 
 
 def _map_threads(function: Callable[[_A], _B], items: Sequence[_A]) -> list[_B]:

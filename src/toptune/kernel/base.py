@@ -1,0 +1,480 @@
+"""What the kernel estimators share: from samples and targets to hyperparameters and coefficients.
+
+Policy lives here (dtype, device, memory, number of centers, what is chosen on which samples); the
+arithmetic is in the other modules. Letters: n samples, m centers, d features, c outputs.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor
+
+from toptune.kernel.centers import CENTERS, balanced_centers, leverage_centers, uniform_centers
+from toptune.kernel.exact import exact_solution
+from toptune.kernel.falkon import falkon
+from toptune.kernel.kernels import INNER, check_kernel, kernel_matrix
+from toptune.kernel.logistic import approximate_leave_one_out, logistic
+from toptune.kernel.nystrom import PATH_ROWS, nystrom_system
+from toptune.kernel.operators import KernelOperator, Rows
+from toptune.kernel.planner import PROXY_CENTERS, Plan, available_memory, make_plan
+from toptune.kernel.selection import (
+    PENALTIES,
+    SELECTION_SAMPLES,
+    Candidate,
+    as_float,
+    best_penalty,
+    descend_penalties,
+    select,
+    selection_subset,
+)
+
+LOSSES = ("squared", "logistic")
+SOLVERS = ("auto", "direct", "falkon")
+#: The logistic loss curves at most 1/8 as much as the squared one, so its penalty starts there.
+LOGISTIC_PENALTY = 1 / 8
+#: Relative residual at which conjugate gradient may stop for rounding without a warning.
+STAGNATED_RESIDUAL = 1e-4
+
+#: Loss of scores (n, c) for targets (n, ...) with weights (n,); smaller is better.
+Criterion = Callable[[Tensor, Tensor, Tensor], float]
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """Samples and targets on their way to a solver."""
+
+    X: Rows
+    Y: Tensor  # (n, c), what the scores are fitted to
+    w: Tensor  # (n,), all > 0
+    targets: Tensor  # (n, ...), what the criterion compares scores with
+    strata: NDArray[np.intp]  # (n,), classes for subsets and centers to keep apart
+    criterion: Criterion
+
+    def __len__(self) -> int:
+        return len(self.w)
+
+    def take(self, rows: NDArray[np.intp]) -> Problem:
+        """Return the problem of some of the samples."""
+        return replace(
+            self,
+            X=self.X.take(rows),
+            Y=self.Y[rows],
+            w=self.w[rows],
+            targets=self.targets[rows],
+            strata=self.strata[rows],
+        )
+
+    def double(self) -> Problem:
+        """Return the same problem in float64."""
+        X = replace(self.X, dtype=torch.float64)
+        return replace(self, X=X, Y=self.Y.double(), w=self.w.double())
+
+    def loss(
+        self,
+        scores: Tensor,  # (n, c)
+    ) -> float:
+        """Return what the selection minimises."""
+        return self.criterion(scores, self.targets, self.w)
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """Coefficients, and leave-one-out scores of the samples."""
+
+    alpha: Tensor  # (m, c) float64
+    centers: NDArray[np.intp]  # (m,)
+    penalty: float
+    scores: Tensor  # (n, c)
+    tried: Sequence[Candidate]
+    selected_at: float  # time.perf_counter() when the penalty was known
+    n_iter: int = 1
+
+
+class KernelEstimator(BaseEstimator):  # type: ignore[misc]
+    """Parameters and solution that `KernelClassifier` and `KernelRegressor` have in common."""
+
+    kernel: str
+    bandwidth: float | str
+    penalty: float | str
+    n_centers: int | str
+    centers: str
+    solver: str
+    feature_groups: Sequence[int] | None
+    group_weights: Sequence[float] | str
+    memory: float | str
+    device: str
+    random_state: int | np.random.RandomState | None
+
+    # ---------------------------------------------------------------------------- input
+
+    def _check_parameters(self) -> None:
+        check_kernel(self.kernel)
+        for name, value, known in (
+            ("centers", self.centers, CENTERS),
+            ("solver", self.solver, SOLVERS),
+            ("loss", self._loss(), LOSSES),
+        ):
+            if value not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
+        if self._loss() == "logistic" and self.solver != "auto":
+            raise ValueError(f'solver must be "auto" with loss="logistic", got {self.solver!r}')
+
+    def _loss(self) -> str:
+        return "squared"
+
+    def _device(self) -> torch.device:
+        if self.device == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            device = torch.device(self.device)
+        except RuntimeError as error:
+            raise ValueError(
+                f'device must be "auto", "cpu" or "cuda", got {self.device!r}'
+            ) from error
+        if device.type == "cuda" and not torch.cuda.is_available():
+            raise ValueError(f"device is {self.device!r}, but PyTorch finds no CUDA device here")
+        return device
+
+    def _rows(self, X: ArrayLike | Rows, **check: Any) -> tuple[Rows, Any]:
+        """Return X as rows on the device, and what validation returned for y, if it was given.
+
+        Whether values are finite is seen when blocks are read: a pass over the data in advance
+        would cost as much as reading it.
+        """
+        given: Any = X
+        y = check.get("y")
+        if isinstance(X, Rows):
+            given = X.data
+        checked = validate_data(
+            self,
+            given,
+            dtype=[np.float64, np.float32, np.float16],
+            ensure_all_finite=False,
+            **check,
+        )
+        array, y = checked if "y" in check else (checked, None)
+        dtype = torch.float64 if array.dtype == np.float64 else torch.float32
+        if not isinstance(X, Rows):
+            return Rows(array, dtype=dtype, device=self._device()), y
+        return replace(X, data=array, dtype=dtype, device=self._device()), y
+
+    def _scale(self, d: int, weights: Sequence[float]) -> Tensor | None:  # (d,)
+        """Factors of the features that make distances weighted sums over groups."""
+        if not weights:
+            return None
+        widths = torch.tensor(self._widths(d))
+        roots = torch.tensor(weights, dtype=torch.float64).sqrt()
+        return torch.repeat_interleave(roots, widths).to(self._device())
+
+    def _widths(self, d: int) -> list[int]:
+        if self.feature_groups is None:
+            return [d]
+        widths = [int(width) for width in self.feature_groups]
+        if sum(widths) != d or min(widths, default=0) < 1:
+            raise ValueError(
+                f"feature_groups must be numbers of columns > 0 that add up to {d}, got {widths}"
+            )
+        return widths
+
+    def _feature_scale_array(self) -> NDArray[np.float64]:  # (d,)
+        """Factors of the features, ones where there are no groups."""
+        if self._feature_scale is None:
+            return np.ones(self.n_features_in_)
+        out: NDArray[np.float64] = self._feature_scale.cpu().numpy()
+        return out
+
+    def _given_weights(self, d: int) -> tuple[float, ...] | None:
+        """Weights of the feature groups, empty for none, or None where they are to be chosen."""
+        widths = self._widths(d)
+        if isinstance(self.group_weights, str):
+            if self.group_weights != "auto":
+                raise ValueError(
+                    f'group_weights must be "auto" or numbers >= 0, got {self.group_weights!r}'
+                )
+            return () if len(widths) == 1 else None
+        weights = tuple(float(value) for value in self.group_weights)
+        valid = all(np.isfinite(value) and value >= 0 for value in weights) and any(weights)
+        if len(weights) != len(widths) or not valid:
+            raise ValueError(
+                f"group_weights must be {len(widths)} numbers >= 0, one of them > 0, one for each "
+                f"of feature_groups, got {weights}"
+            )
+        return weights
+
+    def _plan(self, n: int, d: int, c: int, itemsize: int) -> Plan:
+        wanted: int | None = None
+        if isinstance(self.n_centers, Integral) and self.n_centers > 0:
+            wanted = int(self.n_centers)
+        if wanted is None and self.n_centers != "auto":
+            raise ValueError(f'n_centers must be "auto" or an integer > 0, got {self.n_centers!r}')
+        memory = as_float(self.memory, "memory")
+        return make_plan(
+            n,
+            d,
+            c,
+            n_centers=wanted,
+            solver=self.solver,  # type: ignore[arg-type]
+            loss=self._loss(),  # type: ignore[arg-type]
+            itemsize=itemsize,
+            memory=available_memory(self._device()) if memory is None else int(memory),
+        )
+
+    # -------------------------------------------------------------------------- solving
+
+    def _solve(self, problem: Problem) -> Tensor:  # (n, c), leave-one-out scores
+        """Set the hyperparameters, the centers and their coefficients."""
+        start = time.perf_counter()
+        bandwidth = as_float(self.bandwidth, "bandwidth")
+        penalty = as_float(self.penalty, "penalty")
+        n, d, c = len(problem), problem.X.n_features, problem.Y.shape[1]
+        self.plan_ = plan = self._plan(n, d, c, problem.Y.element_size())
+        weights = self._given_weights(d)
+        random_state = check_random_state(self.random_state)
+        subset = selection_subset(problem.strata, SELECTION_SAMPLES, random_state=random_state)
+        # Distances do not change when the origin moves, and rounding errors are least when it is
+        # the mean, of which that of a subset is near enough. Inner products have no such freedom.
+        self._offset = problem.X.take(subset).all().double().mean(0)
+        if self.kernel in INNER:
+            self._offset = torch.zeros_like(self._offset)
+        self.group_weights_ = np.array(weights or [1.0] * len(self._widths(d)))
+        problem = self._placed(problem, weights or ())
+        penalties = PENALTIES if penalty is None else (penalty,)
+        best = Candidate(bandwidth or 0.0, penalties[0], np.inf)
+        self.candidates_: list[Candidate] = []
+        if bandwidth is None or weights is None or (penalty is None and plan.solver != "direct"):
+            part = problem if len(subset) == n else problem.take(subset)
+            best, self.candidates_ = select(
+                part.X.all(),
+                part.Y,
+                part.w,
+                kernel=self.kernel,
+                bandwidth=bandwidth,
+                penalties=penalties,
+                loss=part.loss,
+                widths=() if weights is not None else self._widths(d),
+            )
+            if weights is None:
+                self.group_weights_ = np.array(best.weights)
+                problem = self._placed(problem, best.weights)
+        self.bandwidth_ = best.bandwidth
+        solve = {
+            "exact": self._exact,
+            "direct": self._direct,
+            "falkon": self._falkon,
+            "logistic": self._logistic,
+        }[plan.solver]
+        solution = solve(problem, subset, best, penalties, random_state)
+        self.penalty_, self.n_iter_ = solution.penalty, solution.n_iter
+        self.selection_seconds_ = solution.selected_at - start
+        self.candidates_ += solution.tried
+        kept = replace(problem.X, offset=None, scale=None)
+        self.centers_ = kept.read(solution.centers).cpu().numpy().copy()
+        self.n_centers_ = len(solution.centers)
+        # Row-major, as it comes back from a file: the last bits of a product depend on the layout.
+        self.dual_coef_ = np.ascontiguousarray(solution.alpha.cpu().numpy())
+        return solution.scores
+
+    def _placed(self, problem: Problem, weights: Sequence[float]) -> Problem:
+        self._feature_scale = self._scale(problem.X.n_features, weights)
+        X = replace(problem.X, offset=self._offset, scale=self._feature_scale)
+        return replace(problem, X=X)
+
+    def _centers(
+        self, problem: Problem, m: int, penalty: float, random_state: np.random.RandomState
+    ) -> tuple[NDArray[np.intp], Tensor]:
+        """Rows that are centers, (m,), and the weight of the samples that each stands for, (m,)."""
+        n, w = len(problem), problem.w
+        if self.centers == "leverage":
+            rows, stands_for = leverage_centers(
+                problem.X,
+                m,
+                kernel=self.kernel,
+                bandwidth=self.bandwidth_,
+                penalty=penalty,
+                random_state=random_state,
+            )
+            share = torch.as_tensor(stands_for, dtype=w.dtype, device=w.device) * w[rows]
+        elif self.centers == "uniform":
+            rows = uniform_centers(n, m, random_state=random_state)
+            share = w[rows]
+        else:
+            rows = balanced_centers(problem.strata, m, random_state=random_state)
+            counts = np.bincount(problem.strata)
+            taken = np.bincount(problem.strata[rows], minlength=len(counts))
+            each = counts / np.maximum(taken, 1)  # samples of a class for each of its centers
+            share = torch.as_tensor(each[problem.strata[rows]], dtype=w.dtype, device=w.device)
+            share = share * w[rows]
+        return rows, share * (w.sum() / share.sum())
+
+    def _operator(self, problem: Problem, centers: NDArray[np.intp]) -> KernelOperator:
+        X = problem.X
+        return KernelOperator(X, X.read(centers), self.kernel, self.bandwidth_)
+
+    def _exact(
+        self,
+        problem: Problem,
+        subset: NDArray[np.intp],
+        best: Candidate,
+        penalties: Sequence[float],
+        random_state: np.random.RandomState,
+    ) -> Solution:
+        n = len(problem)
+        # The factorisation that counts is in float64 whatever the features are; small problems
+        # are in float64 throughout.
+        small = len(subset) == n
+        whole = problem.double() if small else problem
+        X = whole.X.all()
+        K = kernel_matrix(X, X, self.kernel, self.bandwidth_)
+        del X
+
+        def evaluate(penalty: float) -> tuple[float, Tensor]:
+            scores = exact_solution(K, whole.Y, whole.w, penalty).leave_one_out()
+            return whole.loss(scores), scores
+
+        penalty, scores, losses = descend_penalties(
+            evaluate, start=best.penalty, penalties=(best.penalty,) if small else penalties
+        )
+        selected_at = time.perf_counter()
+        exact = problem.double()
+        alpha = exact_solution(K.double(), exact.Y, exact.w, penalty).alpha
+        return Solution(
+            alpha, np.arange(n), penalty, scores, self._as_candidates(losses), selected_at
+        )
+
+    def _as_candidates(self, losses: Mapping[float, float]) -> list[Candidate]:
+        weights = tuple(self.group_weights_.tolist()) if self._feature_scale is not None else ()
+        return [Candidate(self.bandwidth_, p, loss, weights) for p, loss in losses.items()]
+
+    def _direct(
+        self,
+        problem: Problem,
+        subset: NDArray[np.intp],
+        best: Candidate,
+        penalties: Sequence[float],
+        random_state: np.random.RandomState,
+        *,
+        m: int | None = None,
+        keep: bool | None = None,
+    ) -> Solution:
+        n = len(problem)
+        m = self.plan_.n_centers if m is None else m
+        keep = self.plan_.keep if keep is None else keep
+        centers, _ = self._centers(problem, m, best.penalty, random_state)
+        system = nystrom_system(self._operator(problem, centers), problem.Y, problem.w, keep=keep)
+        penalty, scores = penalties[0], None
+        tried: list[Candidate] = []
+        if len(penalties) > 1:
+            rows = selection_subset(problem.strata, PATH_ROWS, random_state=random_state)
+            part = problem if len(rows) == n else problem.take(rows)
+            path = system.path(None if len(rows) == n else rows)
+            chosen, tried = best_penalty(
+                path, penalties, part.loss, bandwidth=self.bandwidth_, weights=best.weights
+            )
+            penalty = chosen.penalty
+            scores = path.leave_one_out(penalty) if len(rows) == n else None
+            del path
+        selected_at = time.perf_counter()
+        alpha = system.coefficients(penalty)
+        if scores is None:
+            scores = system.leave_one_out(penalty)
+        return Solution(alpha, centers, penalty, scores, tried, selected_at)
+
+    def _falkon(
+        self,
+        problem: Problem,
+        subset: NDArray[np.intp],
+        best: Candidate,
+        penalties: Sequence[float],
+        random_state: np.random.RandomState,
+    ) -> Solution:
+        # Exact leave-one-out needs a factorisation of the whole system, which is what conjugate
+        # gradient avoids: that of a direct fit with fewer centers stands in for it.
+        m = self.plan_.n_centers
+        proxy = self._direct(
+            problem,
+            subset,
+            best,
+            penalties,
+            random_state,
+            m=min(m, PROXY_CENTERS),
+            keep=False,
+        )
+        centers, center_weights = self._centers(problem, m, proxy.penalty, random_state)
+        operator = self._operator(problem, centers)
+        found = falkon(
+            operator.kept() if self.plan_.keep else operator,
+            problem.Y,
+            problem.w,
+            proxy.penalty,
+            center_weights=center_weights,
+        )
+        # Directions that rounding has made singular do not converge, and hardly matter.
+        rounded = found.stagnated and float(found.residual.max()) < STAGNATED_RESIDUAL
+        if not (bool(found.converged.all()) or rounded):
+            warnings.warn(found.message, ConvergenceWarning, stacklevel=4)
+        return replace(proxy, alpha=found.value, centers=centers, n_iter=found.iterations)
+
+    def _logistic(
+        self,
+        problem: Problem,
+        subset: NDArray[np.intp],
+        best: Candidate,
+        penalties: Sequence[float],
+        random_state: np.random.RandomState,
+    ) -> Solution:
+        m, penalty = self.plan_.n_centers, penalties[0]
+        losses: dict[float, float] = {}
+        if len(penalties) > 1:
+            part = problem if len(subset) == len(problem) else problem.take(subset)
+            small = self._operator(part, np.arange(len(part))).kept()
+
+            def evaluate(value: float) -> tuple[float, None]:
+                solution = logistic(small, part.Y, part.w, value, center_weights=part.w)
+                scores = approximate_leave_one_out(small, solution, part.Y, part.w, value)
+                return part.loss(scores), None
+
+            near = min(penalties, key=lambda p: abs(np.log(p / (best.penalty * LOGISTIC_PENALTY))))
+            penalty, _, losses = descend_penalties(evaluate, start=near, penalties=penalties)
+        selected_at = time.perf_counter()
+        centers, center_weights = self._centers(problem, m, penalty, random_state)
+        operator = self._operator(problem, centers)
+        if self.plan_.keep:
+            operator = operator.kept()
+        found = logistic(operator, problem.Y, problem.w, penalty, center_weights=center_weights)
+        if not bool(found.converged.all()):
+            warnings.warn(found.message, ConvergenceWarning, stacklevel=4)
+        scores = approximate_leave_one_out(operator, found, problem.Y, problem.w, penalty)
+        tried = self._as_candidates(losses)
+        return Solution(found.alpha, centers, penalty, scores, tried, selected_at, found.steps)
+
+    # --------------------------------------------------------------------------- answers
+
+    def _scores(self, rows: Rows) -> NDArray[np.float64]:  # (n, c)
+        """Scores of all outputs, one column each."""
+        device = rows.device
+        centers = torch.from_numpy(self.centers_)
+        if centers.dtype == torch.float64:
+            rows = replace(rows, dtype=torch.float64)
+        rows = replace(rows, offset=self._offset, scale=self._feature_scale)
+        Z = replace(rows, data=centers, index=None, transform=None).all()
+        operator = KernelOperator(rows, Z, self.kernel, self.bandwidth_)
+        out: NDArray[np.float64]
+        out = operator.matmul(torch.from_numpy(self.dual_coef_).to(device)).cpu().numpy()
+        return out
+
+    def _checked_scores(self, X: ArrayLike | Rows) -> NDArray[np.float64]:
+        check_is_fitted(self)
+        return self._scores(self._rows(X, reset=False)[0])

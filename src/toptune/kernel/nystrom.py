@@ -1,0 +1,239 @@
+"""Kernel ridge regression on m centers, solved directly, with exact leave-one-out.
+
+    f(x) = sum_j alpha_j k(x, z_j),   (K_nm^T W K_nm + lambda N K_mm) alpha = K_nm^T W Y
+
+FALKON's problem (Rudi, Carratino and Rosasco 2017, arXiv 1705.10958). Letters: n samples, m centers
+z_j, d features, c outputs, w sample weights, W = diag(w), N = sum w, lambda penalty. With
+L L^T = K_mm and Phi = W^1/2 K_nm L^-T it is ridge regression in Phi,
+
+    (Phi^T Phi + lambda N I) beta = Phi^T W^1/2 Y,   alpha = L^-T beta,
+
+and, for fixed centers, kernel, penalty and N, leave-one-out follows from the leverages
+h_i = phi_i^T (Phi^T Phi + lambda N I)^-1 phi_i as in `exact`.
+
+Cost in products of n x m by m x m matrices: Phi and Phi^T Phi take little more than half of one
+each, because L^-T is triangular and Phi^T Phi symmetric; leave-one-out at one penalty as much; the
+path of all penalties one.
+
+Products run in the dtype of the features, sums over blocks and factorisations in float64.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from toptune.kernel.cholesky import cholesky_factor
+from toptune.kernel.exact import PenaltyPath
+from toptune.kernel.kernels import kernel_matrix
+from toptune.kernel.operators import KernelOperator
+
+#: Column blocks that triangular and symmetric products are made of; of 8 x 8 blocks 36 are
+#: computed.
+COLUMN_BLOCKS = 8
+#: Raise of K_mm's diagonal, in machine epsilons of the products and means of the diagonal.
+CENTER_JITTER = 8
+#: Most samples on which the penalties of the path are compared.
+PATH_ROWS = 20_000
+
+
+@dataclass(frozen=True, eq=False)
+class NystromSums:
+    """What the samples contribute: sums over them, for given centers and kernel.
+
+    Those of two disjoint sets of samples add up to those of their union.
+
+    Attributes
+    ----------
+    gram
+        (m, m) float64, Phi^T Phi.
+    PhitY
+        (m, c) float64, Phi^T W^1/2 Y.
+    weight
+        N, sum of the weights.
+    """
+
+    gram: Tensor
+    PhitY: Tensor
+    weight: float
+
+    def __add__(self, other: NystromSums) -> NystromSums:
+        return NystromSums(
+            self.gram + other.gram, self.PhitY + other.PhitY, self.weight + other.weight
+        )
+
+    def factor(self, penalty: float) -> Tensor:  # (m, m)
+        """Cholesky factor of Phi^T Phi + lambda N I."""
+        A = self.gram.clone()
+        A.diagonal().add_(penalty * self.weight)
+        return cholesky_factor(A, name="the penalised Nystrom gram matrix")
+
+
+@dataclass(frozen=True, eq=False)
+class NystromSystem:
+    """A direct Nystrom fit at any penalty.
+
+    Attributes
+    ----------
+    operator
+        K_nm.
+    whiten
+        (m, m) L^-T as Phi was computed with it, rounded to the dtype of the features.
+    sums
+        Phi^T Phi, Phi^T W^1/2 Y and N.
+    Y
+        (n, c) targets.
+    sqrt_w
+        (n,) square roots of the weights.
+    Phi
+        (n, m) in the dtype of the features, or None where it is computed anew when needed.
+    """
+
+    operator: KernelOperator
+    whiten: Tensor
+    sums: NystromSums
+    Y: Tensor
+    sqrt_w: Tensor
+    Phi: Tensor | None
+
+    def path(self, rows: NDArray[np.intp] | None = None) -> PenaltyPath:
+        """Penalty path, by one eigendecomposition of the gram matrix.
+
+        Parameters
+        ----------
+        rows
+            Samples to give leave-one-out predictions for; None: all. They are exact for any subset,
+            because all samples were fitted.
+        """
+        s, U = torch.linalg.eigh(self.sums.gram)
+        dtype = self.Y.dtype
+        QtY = (U.T @ self.sums.PhitY).to(dtype)
+        Y = self.Y if rows is None else self.Y[rows]
+        sqrt_w = self.sqrt_w if rows is None else self.sqrt_w[rows]
+        if self.Phi is not None:
+            Q = (self.Phi if rows is None else self.Phi[rows]) @ U.to(dtype)
+        else:
+            T = (self.whiten.double() @ U).to(dtype)
+            which = np.arange(len(self.Y)) if rows is None else rows
+            step = self.operator.block_rows
+            Q = torch.empty(len(which), len(s), dtype=dtype, device=Y.device)
+            for first in range(0, len(which), step):
+                part = slice(first, first + step)
+                torch.matmul(self.operator.block(which[part]), T, out=Q[part])
+            Q *= sqrt_w[:, None]
+        return PenaltyPath(Q, s.clamp(min=0.0).to(dtype), QtY, Y, sqrt_w, self.sums.weight)
+
+    def coefficients(self, penalty: float) -> Tensor:  # (m, c) float64
+        """Coefficients alpha on the centers at one penalty.
+
+        With the rounded L^-T, not the exact one: its rounding errors are large, and so part of Phi.
+        """
+        beta = torch.cholesky_solve(self.sums.PhitY, self.sums.factor(penalty))
+        return self.whiten.double() @ beta
+
+    def leave_one_out(self, penalty: float) -> Tensor:  # (n, c)
+        """Predictions for every sample by the model fitted without it, at one penalty."""
+        factor = self.sums.factor(penalty)
+        half = torch.linalg.solve_triangular(factor, self.sums.PhitY, upper=False)
+        T = triangular_inverse(factor).T
+        if self.Phi is None:
+            T = self.whiten.double() @ T
+        out = torch.empty_like(self.Y)
+        T, half = T.to(out.dtype), half.to(out.dtype)
+        for rows in self.operator.slices():
+            weight = self.sqrt_w[rows, None]
+            if self.Phi is None:
+                block = upper_matmul(self.operator.block(rows), T).mul_(weight)
+            else:
+                block = upper_matmul(self.Phi[rows], T)
+            fitted = (block @ half).div_(weight)
+            left = 1.0 - (block * block).sum(1, keepdim=True)
+            left.clamp_(min=8 * torch.finfo(out.dtype).eps)
+            out[rows] = self.Y[rows] - (self.Y[rows] - fitted) / left
+        return out
+
+
+def nystrom_system(
+    operator: KernelOperator,
+    Y: Tensor,  # (n, c)
+    w: Tensor,  # (n,)
+    *,
+    keep: bool = True,
+) -> NystromSystem:
+    """Accumulate the sums over blocks of rows; `keep` says whether Phi stays in memory."""
+    whiten = triangular_inverse(center_factor(operator)).T.to(Y.dtype)
+    (n, m), device = operator.shape, Y.device
+    sqrt_w = w.sqrt()
+    Phi = torch.empty(n, m, dtype=Y.dtype, device=device) if keep else None
+    gram = torch.zeros(m, m, dtype=torch.float64, device=device)
+    PhitY = torch.zeros(m, Y.shape[1], dtype=torch.float64, device=device)
+    for rows, K in operator.blocks():
+        block = upper_matmul(K, whiten, out=None if Phi is None else Phi[rows])
+        block.mul_(sqrt_w[rows, None])
+        add_gram(gram, block)
+        PhitY += ((sqrt_w[rows, None] * Y[rows]).T @ block).T
+    sums = NystromSums(symmetric(gram), PhitY, float(w.double().sum()))
+    return NystromSystem(operator, whiten, sums, Y, sqrt_w, Phi)
+
+
+def center_factor(operator: KernelOperator) -> Tensor:  # (m, m), lower triangular, float64
+    """Cholesky factor of K_mm, with a diagonal that the dtype of the products can resolve.
+
+    Directions below their rounding, such as the difference of two equal centers, would turn
+    rounding errors of K_nm into features of unit scale.
+    """
+    Z = operator.Z.double()
+    K_mm = kernel_matrix(Z, Z, operator.kernel, operator.bandwidth)
+    K_mm.diagonal().add_(
+        CENTER_JITTER * torch.finfo(operator.Z.dtype).eps * float(K_mm.diagonal().mean())
+    )
+    return cholesky_factor(K_mm, name="the kernel matrix of the centers")
+
+
+def upper_matmul(
+    A: Tensor,  # (b, m)
+    T: Tensor,  # (m, m), upper triangular
+    *,
+    out: Tensor | None = None,  # (b, m)
+) -> Tensor:  # (b, m)
+    """Multiply A @ T without the products with T's zero blocks."""
+    if out is None:
+        out = torch.empty_like(A)
+    for columns in _column_blocks(T.shape[0]):
+        torch.matmul(A[:, : columns.stop], T[: columns.stop, columns], out=out[:, columns])
+    return out
+
+
+def add_gram(
+    gram: Tensor,  # (m, m) float64
+    A: Tensor,  # (b, m)
+) -> None:
+    """Add A^T A to the lower triangle of the gram matrix; what it leaves above is not complete."""
+    for columns in _column_blocks(A.shape[1]):
+        gram[columns.start :, columns] += A[:, columns.start :].T @ A[:, columns]
+
+
+def symmetric(
+    lower: Tensor,  # (m, m)
+) -> Tensor:  # (m, m)
+    """Return the symmetric matrix with this lower triangle."""
+    return torch.tril(lower) + torch.tril(lower, -1).T
+
+
+def _column_blocks(m: int) -> list[slice]:
+    bounds = [m * k // COLUMN_BLOCKS for k in range(COLUMN_BLOCKS + 1)]
+    return [slice(a, b) for a, b in itertools.pairwise(bounds) if a < b]
+
+
+def triangular_inverse(
+    L: Tensor,  # (m, m), lower triangular
+) -> Tensor:  # (m, m), lower triangular
+    """L^-1."""
+    eye = torch.eye(L.shape[0], dtype=L.dtype, device=L.device)
+    inverse: Tensor = torch.linalg.solve_triangular(L, eye, upper=False)
+    return inverse
