@@ -1,4 +1,4 @@
-"""What `toptune doctor` reports: versions, the engine chosen, and its measured rate."""
+"""What `toptune doctor` reports: versions, the engine and its measured rate; plans for the head."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from toptune.errors import DataError
 from toptune.features import cache_dir, load_backbone, make_engine
 from toptune.versions import library_versions
 
@@ -66,4 +67,65 @@ def diagnose(
         "cache_megabytes": round(size_bytes / 1e6, 1),
         "seconds_to_start": round(seconds_to_start, 2),
         "images_per_second": round(rate, 1),
+    }
+
+
+def plan_head(
+    sizes: str, *, memory_gigabytes: float | None = None, n_centers: int | None = None
+) -> dict[str, Any]:
+    """Plan the fit of a kernel head on float32 features with everything else on "auto".
+
+    Parameters
+    ----------
+    sizes
+        Numbers of samples, features and classes as "N,D,C".
+    memory_gigabytes
+        Memory budget in gigabytes (1e9 bytes); half of what is free if None.
+    n_centers
+        Number of centers; None chooses it.
+
+    Returns
+    -------
+    dict
+        solver, centers, kept_in_memory, peak_gigabytes, budget_gigabytes, device and seconds, an
+        estimate from the measured speed of this machine.
+
+    Raises
+    ------
+    DataError
+        If the sizes are not three whole numbers > 0, or the fit does not go into the budget.
+    """
+    import torch
+
+    from toptune.kernel.planner import (
+        MemoryBudgetError,
+        available_memory,
+        make_plan,
+        measure_rates,
+        predicted_seconds,
+    )
+
+    parts = sizes.split(",")
+    if len(parts) != 3 or not all(part.strip().isdigit() and int(part) > 0 for part in parts):
+        raise DataError(f"a plan needs N,D,C, three whole numbers > 0, got {sizes!r}")
+    n, d, c = (int(part) for part in parts)
+    if (n_centers is not None and n_centers < 1) or (
+        memory_gigabytes is not None and not memory_gigabytes > 0
+    ):
+        raise DataError("the number of centers and the memory must be > 0")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    memory = available_memory(device) if memory_gigabytes is None else int(memory_gigabytes * 1e9)
+    try:
+        plan = make_plan(n, d, c, n_centers=n_centers, memory=memory)
+    except MemoryBudgetError as error:
+        raise DataError(str(error)) from error
+    seconds = predicted_seconds(plan, n, d, c, measure_rates(device))
+    return {
+        "solver": plan.solver,
+        "centers": plan.n_centers,
+        "kept_in_memory": plan.keep,
+        "peak_gigabytes": round(plan.peak_bytes / 1e9, 2),
+        "budget_gigabytes": round(memory / 1e9, 2),
+        "device": device.type,
+        "seconds": float(f"{seconds:.2g}"),
     }

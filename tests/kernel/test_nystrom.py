@@ -10,9 +10,9 @@ import torch
 from kernel_helpers import BANDWIDTH, dense_ridge, operator_of, problem
 from torch import Tensor
 
-from toptune.kernel import nystrom, operators
+from toptune.kernel import operators
 from toptune.kernel.kernels import KERNELS, kernel_matrix
-from toptune.kernel.nystrom import NystromSystem, nystrom_system, upper_matmul
+from toptune.kernel.nystrom import NystromSystem, nystrom_system
 
 
 def normal_equations(K_nm: Tensor, K_mm: Tensor, Y: Tensor, w: Tensor, ridge: float) -> Tensor:
@@ -169,18 +169,6 @@ def test_the_layout_of_the_features_in_memory_does_not_matter(layout: str) -> No
     expected = nystrom_system(operator_of(X, X[::8], "gaussian", BANDWIDTH), Y, w)
     found = nystrom_system(operator, Y, w)
     torch.testing.assert_close(found.coefficients(1e-4), expected.coefficients(1e-4))
-
-
-@pytest.mark.parametrize("m", [1, 2, 7, 8, 33])
-def test_triangular_and_symmetric_products_are_the_plain_ones(m: int) -> None:
-    generator = torch.Generator().manual_seed(m)
-    A = torch.randn(11, m, dtype=torch.float64, generator=generator)
-    T = torch.triu(torch.randn(m, m, dtype=torch.float64, generator=generator))
-    torch.testing.assert_close(upper_matmul(A, T), A @ T)
-    gram = torch.zeros(m, m, dtype=torch.float64)
-    nystrom.add_gram(gram, A)
-    nystrom.add_gram(gram, A)
-    torch.testing.assert_close(nystrom.symmetric(gram), 2 * A.T @ A)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")

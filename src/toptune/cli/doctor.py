@@ -48,9 +48,37 @@ def demo(
 
 def doctor(
     backbone: options.Backbone = "efficientnet_lite0",
+    plan: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N,D,C",
+            help="Instead: how the kernel head would be fitted to N samples with D features and C "
+            "classes, with the memory and the time that it would take.",
+        ),
+    ] = None,
+    memory: Annotated[
+        float | None,
+        typer.Option(
+            help="With --plan: memory budget in gigabytes; half of what is free if not given."
+        ),
+    ] = None,
+    centers: Annotated[
+        int | None, typer.Option(help="With --plan: number of centers; chosen if not given.")
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """Show versions, engine, precision, threads, cache, and measured images per second."""
+    if plan is not None:
+        from toptune.diagnosis import plan_head
+
+        head = plan_head(plan, memory_gigabytes=memory, n_centers=centers)
+        if json:
+            output.print_json(head)
+        else:
+            output.print_rows(
+                [(name.replace("_", " "), str(value)) for name, value in head.items()]
+            )
+        return
     from toptune.diagnosis import diagnose
 
     report = diagnose(backbone)

@@ -49,8 +49,6 @@ def cholesky_factor(
     NotPositiveDefiniteError
         If the largest step does not suffice.
     """
-    if not torch.isfinite(A).all():
-        raise NonFiniteMatrixError(f"{name} holds NaN or infinite values")
     scale = float(A.diagonal().mean())
     for step in JITTER_STEPS:
         raised = A
@@ -59,7 +57,12 @@ def cholesky_factor(
             raised.diagonal().add_(step * scale)
         L: Tensor
         L, info = torch.linalg.cholesky_ex(raised)
-        if int(info) == 0:
+        # Infinity passes as a pivot, and NaN or infinity elsewhere makes a pivot fail: looking at
+        # all of A is needed only then.
+        failed = int(info) != 0
+        if not bool(torch.isfinite(A if failed else L.diagonal()).all()):
+            raise NonFiniteMatrixError(f"{name} holds NaN or infinite values")
+        if not failed:
             if announce and step > JITTER_STEPS[1]:
                 warnings.warn(
                     f"{name} is singular to rounding; its diagonal was raised by {step:g} of its "

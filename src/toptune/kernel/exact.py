@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from toptune.kernel.cholesky import cholesky_factor
+from toptune.kernel.triangular import triangular_inverse
 
 #: Columns of one product on the path: penalties times outputs.
 PATH_COLUMNS = 512
@@ -134,8 +135,9 @@ class ExactSolution:
         The weighted residual is lambda N beta_i, and 1 - h_i is lambda N times the i-th diagonal
         element of the inverse: their ratio has no cancellation.
         """
-        inverse = torch.cholesky_inverse(self.L).diagonal()
-        return self.Y - self.beta / (inverse * self.sqrt_w)[:, None]
+        # A^-1 = L^-T L^-1: its diagonal is the squared columns of L^-1.
+        diagonal = triangular_inverse(self.L).square_().sum(0)
+        return self.Y - self.beta / (diagonal * self.sqrt_w)[:, None]
 
 
 def exact_solution(
@@ -146,7 +148,7 @@ def exact_solution(
 ) -> ExactSolution:
     """Solve (Kw + lambda N I) beta = W^1/2 Y by Cholesky, in the dtype of the arguments."""
     sqrt_w = w.sqrt()
-    A = sqrt_w[:, None] * K * sqrt_w
+    A = (sqrt_w[:, None] * K).mul_(sqrt_w)
     A.diagonal().add_(penalty * float(w.double().sum()))
     L = cholesky_factor(A, name="the penalised kernel matrix")
     return ExactSolution(L, torch.cholesky_solve(sqrt_w[:, None] * Y, L), Y, sqrt_w)

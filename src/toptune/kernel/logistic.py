@@ -23,15 +23,10 @@ from torch import Tensor
 
 from toptune.kernel.cholesky import cholesky_factor
 from toptune.kernel.falkon import preconditioned_solution
-from toptune.kernel.nystrom import (
-    add_gram,
-    center_factor,
-    symmetric,
-    triangular_inverse,
-    upper_matmul,
-)
+from toptune.kernel.nystrom import center_factor
 from toptune.kernel.operators import KernelOperator
 from toptune.kernel.preconditioner import Preconditioner
+from toptune.kernel.triangular import add_gram, symmetric, triangular_inverse, upper_matmul
 
 MAX_STEPS = 50
 #: Relative decrease of the objective, in every column, below which Newton's method ends.

@@ -20,7 +20,6 @@ Products run in the dtype of the features, sums over blocks and factorisations i
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,12 +31,11 @@ from toptune.kernel.cholesky import cholesky_factor
 from toptune.kernel.exact import PenaltyPath
 from toptune.kernel.kernels import kernel_matrix
 from toptune.kernel.operators import KernelOperator
+from toptune.kernel.triangular import add_gram, symmetric, triangular_inverse, upper_matmul
 
 #: Column blocks that triangular and symmetric products are made of; of 8 x 8 blocks 36 are
 #: computed.
 COLUMN_BLOCKS = 8
-#: Raise of K_mm's diagonal, in machine epsilons of the products and means of the diagonal.
-CENTER_JITTER = 8
 #: Most samples on which the penalties of the path are compared.
 PATH_ROWS = 20_000
 
@@ -189,51 +187,5 @@ def center_factor(operator: KernelOperator) -> Tensor:  # (m, m), lower triangul
     """
     Z = operator.Z.double()
     K_mm = kernel_matrix(Z, Z, operator.kernel, operator.bandwidth)
-    K_mm.diagonal().add_(
-        CENTER_JITTER * torch.finfo(operator.Z.dtype).eps * float(K_mm.diagonal().mean())
-    )
+    K_mm.diagonal().add_(torch.finfo(operator.Z.dtype).eps * float(K_mm.diagonal().mean()))
     return cholesky_factor(K_mm, name="the kernel matrix of the centers")
-
-
-def upper_matmul(
-    A: Tensor,  # (b, m)
-    T: Tensor,  # (m, m), upper triangular
-    *,
-    out: Tensor | None = None,  # (b, m)
-) -> Tensor:  # (b, m)
-    """Multiply A @ T without the products with T's zero blocks."""
-    if out is None:
-        out = torch.empty_like(A)
-    for columns in _column_blocks(T.shape[0]):
-        torch.matmul(A[:, : columns.stop], T[: columns.stop, columns], out=out[:, columns])
-    return out
-
-
-def add_gram(
-    gram: Tensor,  # (m, m) float64
-    A: Tensor,  # (b, m)
-) -> None:
-    """Add A^T A to the lower triangle of the gram matrix; what it leaves above is not complete."""
-    for columns in _column_blocks(A.shape[1]):
-        gram[columns.start :, columns] += A[:, columns.start :].T @ A[:, columns]
-
-
-def symmetric(
-    lower: Tensor,  # (m, m)
-) -> Tensor:  # (m, m)
-    """Return the symmetric matrix with this lower triangle."""
-    return torch.tril(lower) + torch.tril(lower, -1).T
-
-
-def _column_blocks(m: int) -> list[slice]:
-    bounds = [m * k // COLUMN_BLOCKS for k in range(COLUMN_BLOCKS + 1)]
-    return [slice(a, b) for a, b in itertools.pairwise(bounds) if a < b]
-
-
-def triangular_inverse(
-    L: Tensor,  # (m, m), lower triangular
-) -> Tensor:  # (m, m), lower triangular
-    """L^-1."""
-    eye = torch.eye(L.shape[0], dtype=L.dtype, device=L.device)
-    inverse: Tensor = torch.linalg.solve_triangular(L, eye, upper=False)
-    return inverse

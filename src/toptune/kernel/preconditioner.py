@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from toptune.kernel.cholesky import cholesky_factor
+from toptune.kernel.triangular import lower_gram
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +55,7 @@ class Preconditioner:
         ridge
             What multiplies K_mm in the system, > 0.
         """
-        M = (L.T * D) @ L
+        M = lower_gram(D.sqrt()[:, None] * L)
         M.diagonal().add_(ridge)
         return cls(L.T, cholesky_factor(M, name="the preconditioner").T)
 

@@ -210,16 +210,18 @@ def descend_penalties(
     found: dict[int, tuple[float, _A]] = {}
 
     def loss_at(*wanted: int) -> float:
-        """Loss of the first of them; those not yet known are computed side by side."""
-        missing = [k for k in wanted if 0 <= k < len(penalties) and k not in found]
-        results = _map_threads(evaluate, [penalties[k] for k in missing])
-        found.update(zip(missing, results, strict=True))
+        """Loss of the first of them; if it is to be computed, the others are, side by side."""
+        if wanted[0] not in found:
+            missing = [k for k in wanted if 0 <= k < len(penalties) and k not in found]
+            results = _map_threads(evaluate, [penalties[k] for k in missing])
+            found.update(zip(missing, results, strict=True))
         return found[wanted[0]][0] if wanted[0] in found else np.inf
 
     here = list(penalties).index(start)
     # With more samples the best penalty is weaker, if it changes: that neighbour comes first.
     step = 1 if loss_at(here, here + 1) > loss_at(here + 1) else -1
-    while loss_at(here + step) < found[here][0]:
+    # The neighbour after the next costs no time beside the next, and is often wanted.
+    while loss_at(here + step, here + 2 * step) < found[here][0]:
         here += step
     return penalties[here], found[here][1], {penalties[k]: found[k][0] for k in sorted(found)}
 
