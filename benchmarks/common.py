@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
+from sklearn.datasets import load_digits
 from sklearn.model_selection import StratifiedKFold
 
 from toptune.demo import solar_cells
@@ -111,6 +112,20 @@ def elpv_tasks(seeds: Sequence[int]) -> Iterator[Task]:
     for seed in seeds:
         train, test = stratified_split(features.labels, test_size=0.25, random_state=seed)
         yield Task("ELPV 4-grade", seed, train, test, features)
+
+
+def digits_tasks(seeds: Sequence[int]) -> Iterator[Task]:
+    """Yield scikit-learn's handwritten digits, 70/30, their 64 pixels as the features."""
+    X, y = load_digits(return_X_y=True)
+    features = Features(
+        X=X.astype(np.float32),
+        ids=tuple(map(str, range(len(y)))),
+        labels=y.astype(str),
+        groups={"pixels": X.shape[1]},
+    )
+    for seed in seeds:
+        train, test = stratified_split(features.labels, test_size=0.3, random_state=seed)
+        yield Task("digits (pixels)", seed, train, test, features)
 
 
 def data_root() -> Path:

@@ -36,6 +36,7 @@ from toptune.kernel.falkon import falkon
 from toptune.kernel.kernels import kernel_matrix
 from toptune.kernel.nystrom import PATH_ROWS
 from toptune.kernel.operators import KernelOperator
+from toptune.kernel.planner import measure_rates, predicted_seconds
 from toptune.kernel.selection import PENALTIES
 from toptune.kernel.triangular import COLUMN_BLOCKS
 
@@ -98,7 +99,7 @@ def direct() -> dict[str, Any]:
             times[name].append(common.timed(lambda o=options: KernelClassifier(**o).fit(X, y))[0])
     seconds = {name: float(np.median(values[1:])) for name, values in times.items()}
     sums = np.sum([times[name][1:] for name in primitives], axis=0)
-    total, ratio = float(np.median(sums)), float(np.median(times[list(fits)[0]][1:] / sums))
+    total, ratio = float(np.median(sums)), float(np.median(times[next(iter(fits))][1:] / sums))
     chosen, at_fixed = seconds["the same, bandwidth chosen too"], seconds[list(fits)[2]]
     rows = [[name, value] for name, value in seconds.items()]
     rows += [["sum of primitives", total], ["fit / sum, median over rounds (reach 1.5)", ratio]]
@@ -184,19 +185,27 @@ def growth() -> dict[str, Any]:
     sizes = [10_000, 20_000, 40_000, 80_000, 160_000, 320_000]
     X, y = features(max(sizes), seed=1)
     KernelClassifier(n_centers=2_000, random_state=0).fit(X[:10_000], y[:10_000])
-    seconds = []
+    seconds, predicted = [], []
+    rates = measure_rates(torch.device("cpu"))
     for n in sizes:
         model = KernelClassifier(n_centers=2_000, random_state=0)
         seconds.append(common.timed(lambda m=model, k=n: m.fit(X[:k], y[:k]))[0])
+        predicted.append(predicted_seconds(model.plan_, n, D, C, rates))
     exponent = float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0])
     last = float(np.log2(seconds[-1] / seconds[-2]))
-    rows = [[n, s, 1e6 * s / n] for n, s in zip(sizes, seconds, strict=True)]
+    rows = [[n, s, 1e6 * s / n, p] for n, s, p in zip(sizes, seconds, predicted, strict=True)]
     common.print_table(
         f"growth: fitted exponent {exponent:.3f} (reach 1.05), last doubling {last:.3f}",
-        ["n", "seconds", "microseconds a sample"],
+        ["n", "seconds", "microseconds a sample", "predicted seconds"],
         rows,
     )
-    return {"n": sizes, "seconds": seconds, "exponent": exponent, "last_doubling": last}
+    return {
+        "n": sizes,
+        "seconds": seconds,
+        "predicted_seconds": predicted,
+        "exponent": exponent,
+        "last_doubling": last,
+    }
 
 
 MILLION, MILLION_CENTERS, MILLION_BUDGET = 1_000_000, 4_000, 2.2e9

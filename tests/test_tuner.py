@@ -335,6 +335,19 @@ def test_features_extracted_before(fitted: TopTuner, features: Features) -> None
     assert tells_night_from_day(tuner)
 
 
+def test_features_left_in_their_file_train_the_same_model(
+    features: Features, tmp_path: Path
+) -> None:
+    features.save(tmp_path / "f.safetensors")
+    there = Features.load(tmp_path / "f.safetensors", mapped=True)
+    here, from_file = TopTuner().fit_features(features), TopTuner().fit_features(there)
+    np.testing.assert_array_equal(from_file.head_.dual_coef_, here.head_.dual_coef_)
+    assert from_file.evaluate_features(there).log_loss == here.evaluate_features(features).log_loss
+    features.save(tmp_path / "half.safetensors", half=True)
+    half = Features.load(tmp_path / "half.safetensors", mapped=True)
+    assert TopTuner().fit_features(half).evaluate_features(half).accuracy == 1.0
+
+
 def test_features_that_cannot_be_used(features: Features) -> None:
     with pytest.raises(DataError, match="these features have no labels"):
         TopTuner().fit_features(replaced(features, labels=None))
@@ -400,7 +413,7 @@ def test_the_file_is_safetensors_and_json(saved: Path) -> None:
     (length,) = struct.unpack("<Q", content[:8])
     header = json.loads(content[8 : 8 + length])
     document = json.loads(header.pop("__metadata__")["toptune"])
-    assert (document["kind"], document["format_version"]) == ("model", 1)
+    assert (document["kind"], document["format_version"]) == ("model", 2)
     assert document["classes"] == ["day", "night"]
     assert {entry["dtype"] for entry in header.values()} <= {"F32", "F64", "I64", "U8"}
     with pytest.raises(pickle.UnpicklingError):

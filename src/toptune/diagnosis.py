@@ -87,8 +87,8 @@ def plan_head(
     Returns
     -------
     dict
-        solver, centers, kept_in_memory, peak_gigabytes, budget_gigabytes, device and seconds, an
-        estimate from the measured speed of this machine.
+        solver, centers, kept_in_memory, block_rows, peak_gigabytes, budget_gigabytes, device and
+        seconds, an estimate from the measured speed of this machine.
 
     Raises
     ------
@@ -124,6 +124,7 @@ def plan_head(
         "solver": plan.solver,
         "centers": plan.n_centers,
         "kept_in_memory": plan.keep,
+        "block_rows": plan.block_rows,
         "peak_gigabytes": round(plan.peak_bytes / 1e9, 2),
         "budget_gigabytes": round(memory / 1e9, 2),
         "device": device.type,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +78,12 @@ def save_tensors(
 
 
 def load_tensors(
-    path: str | os.PathLike[str], *, kind: str, format_version: int, required: Iterable[str]
+    path: str | os.PathLike[str],
+    *,
+    kind: str,
+    format_version: int,
+    required: Iterable[str],
+    mapped: Collection[str] = (),
 ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """Read the tensors and the document of a file.
 
@@ -90,6 +95,8 @@ def load_tensors(
         What the file must be.
     required
         Names of the tensors that must be there.
+    mapped
+        Names of tensors to leave in the file, as memory maps.
 
     Returns
     -------
@@ -109,8 +116,10 @@ def load_tensors(
             metadata = file.metadata() or {}
             if _KEY not in metadata:  # tensors of others may be of types that NumPy lacks
                 raise ModelFileError(f"{source} is a safetensors file, but not one of toptune's")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, TypeError, AttributeError) as error:
+            names = list(file.keys())
+            tensors = {name: file.get_tensor(name) for name in names if name not in mapped}
+        tensors.update((name, _map_tensor(source, name)) for name in mapped if name in names)
+    except (SafetensorError, OSError, TypeError, AttributeError, KeyError) as error:
         raise ModelFileError(f"{source} is damaged or no {kind} file: {error}") from error
     try:
         document = json.loads(metadata[_KEY])
@@ -128,6 +137,18 @@ def load_tensors(
     if missing:
         raise ModelFileError(f"{source} lacks the tensors {', '.join(missing)}")
     return tensors, document
+
+
+def _map_tensor(source: Path, name: str) -> NDArray[Any]:
+    """Map one tensor: a safetensors file is the length of a header, the header, and the data."""
+    with source.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        entry = json.loads(file.read(length))[name]
+    dtype = {"F16": np.float16, "F32": np.float32, "F64": np.float64}[entry["dtype"]]
+    start, shape = 8 + length + int(entry["data_offsets"][0]), tuple(entry["shape"])
+    if 0 in shape:  # there is nothing to map
+        return np.empty(shape, dtype)
+    return np.memmap(source, dtype=dtype, mode="r", offset=start, shape=shape)
 
 
 def encode_names(names: Iterable[str]) -> NDArray[np.uint8]:

@@ -38,7 +38,7 @@ from toptune.images import (
     splits_of,
     unlabelled_images,
 )
-from toptune.kernel import FeatureNormalizer, KernelClassifier
+from toptune.kernel import FeatureNormalizer, Kernel, KernelClassifier, Rows
 from toptune.metrics import Evaluation, evaluate_probabilities
 from toptune.model_file import Model, read_model, write_model
 from toptune.predictions import Predictions
@@ -98,7 +98,7 @@ class TopTuner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self,
         *,
         backbone: str = "efficientnet_lite0",
-        kernel: Literal["gaussian", "laplacian", "matern32", "matern52", "linear"] = "gaussian",
+        kernel: Kernel = "gaussian",
         bandwidth: float | Literal["auto"] = "auto",
         penalty: float | Literal["auto"] = "auto",
         n_centers: int | Literal["auto"] = "auto",
@@ -198,9 +198,9 @@ class TopTuner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             class_weight=self.class_weight,
             random_state=self.random_state,
         )
-        self.normalizer_ = FeatureNormalizer().fit(features.X)
+        self.normalizer_ = FeatureNormalizer().fit(features.X[:1])
         start = time.perf_counter()
-        self.head_.fit(self.normalizer_.transform(features.X), y)
+        self.head_.fit(self._rows(features), y)
         total = time.perf_counter() - start
         selecting = self.head_.selection_seconds_
         self.seconds_ = {
@@ -448,8 +448,12 @@ class TopTuner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         state: dict[str, Any] = super().__getstate__()
         return {name: value for name, value in state.items() if name != "_loaded"}
 
+    def _rows(self, features: Features) -> Rows:
+        """Features as the head takes them, normalised a block at a time."""
+        return Rows(features.X, transform=self.normalizer_.transform)
+
     def _proba(self, features: Features) -> NDArray[np.float64]:
-        return self.head_.predict_proba(self.normalizer_.transform(features.X))
+        return self.head_.predict_proba(self._rows(features))
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "head_"):
@@ -457,7 +461,9 @@ class TopTuner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
 
 def _check_finite(features: Features) -> None:
-    bad = ~np.isfinite(features.X).all(axis=1)
+    step = 4096  # rows at a time: they may be in a file larger than memory
+    blocks = (features.X[first : first + step] for first in range(0, len(features), step))
+    bad = ~np.concatenate([np.isfinite(X).all(axis=1) for X in blocks] or [np.ones(0, bool)])
     if bad.any():
         raise DataError(
             f"the features of {bad.sum()} of {len(features)} images hold NaN or infinity, the "

@@ -188,3 +188,42 @@ def test_the_whole_demo(toptune: Toptune, tmp_path: Path) -> None:
     assert (found["fit"]["n"], found["evaluate"]["n"]) == (1968, 656)
     assert found["evaluate"]["accuracy"] > 0.73  # the largest class alone is 0.575
     assert abs(found["fit"]["loo_accuracy"] - found["evaluate"]["accuracy"]) < 0.05
+
+
+def test_doctor_plans_a_fit(toptune: Toptune) -> None:
+    plan = toptune("doctor", "--plan", "100000,1280,10", "--memory", "2", "--json").json
+    assert plan["solver"] in ("direct", "falkon")
+    assert 1000 < plan["centers"] <= 5059
+    assert 0 < plan["peak_gigabytes"] <= plan["budget_gigabytes"] == 2.0
+    assert plan["seconds"] > 0
+    few = toptune("doctor", "--plan", "100000,1280,10", "--centers", "500", "--json").json
+    assert few["centers"] == 500
+    assert few["seconds"] < plan["seconds"]
+    shown = toptune("doctor", "--plan", "500,1280,10").out
+    assert "exact" in shown
+    assert "peak gigabytes" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--plan", "100,20"], "three whole numbers"),
+        (["--plan", "100,20,-3"], "three whole numbers"),
+        (["--plan", "100000,1280,10", "--centers", "50000", "--memory", "1"], "50000 centers"),
+        (["--plan", "100,20,3", "--centers", "0"], "> 0"),
+        (["--plan", "100,20,3", "--memory", "-1"], "> 0"),
+    ],
+)
+def test_a_plan_that_cannot_be_is_an_error(
+    toptune: Toptune, arguments: list[str], message: str
+) -> None:
+    assert message in toptune("doctor", *arguments).error
+
+
+def test_features_in_half_precision(toptune: Toptune, tree: Path, tmp_path: Path) -> None:
+    whole, half = tmp_path / "whole.safetensors", tmp_path / "half.safetensors"
+    toptune("features", tree, "-o", whole)
+    toptune("features", tree, "-o", half, "--half")
+    X, Y = Features.load(whole).X, Features.load(half).X
+    assert Y.dtype == np.float16
+    np.testing.assert_array_equal(Y, X.astype(np.float16))

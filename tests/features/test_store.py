@@ -125,3 +125,39 @@ def test_a_damaged_description_is_named(document: dict, tmp_path: Path) -> None:
     save_tensors(path, tensors, document, kind="features", format_version=1)
     with pytest.raises(ModelFileError, match="its description is damaged"):
         Features.load(path)
+
+
+# ------------------------------------------------------------------------- half, and left on disk
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_features_can_be_left_in_their_file(half: bool, tmp_path: Path) -> None:
+    path = tmp_path / "f.safetensors"
+    before = features()
+    before.save(path, half=half)
+    after = Features.load(path, mapped=True)
+    assert isinstance(after.X, np.memmap)
+    assert after.X.dtype == (np.float16 if half else np.float32)
+    np.testing.assert_array_equal(after.X, before.X)
+    np.testing.assert_array_equal(after.X, Features.load(path).X)
+    assert after.ids == before.ids
+    assert after.labels is not None
+    nothing = Features(X=np.zeros((0, 4), np.float32), ids=(), labels=None, groups={"last": 4})
+    nothing.save(path)
+    assert Features.load(path, mapped=True).X.shape == (0, 4)
+
+
+def test_features_beyond_float16_are_not_saved_as_such(tmp_path: Path) -> None:
+    large = Features(**{**vars(features()), "X": features().X * 1e4})
+    with pytest.raises(DataError, match="beyond the range of float16"):
+        large.save(tmp_path / "f.safetensors", half=True)
+    assert not (tmp_path / "f.safetensors").exists()
+    large.save(tmp_path / "f.safetensors")
+
+
+def test_features_of_another_type_cannot_be_mapped(tmp_path: Path) -> None:
+    path = tmp_path / "f.safetensors"
+    tensors = {"features": np.arange(6).reshape(3, 2), "ids": np.zeros(2, np.uint8)}
+    save_tensors(path, tensors, {}, kind="features", format_version=1)
+    with pytest.raises(ModelFileError, match="damaged"):
+        Features.load(path, mapped=True)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from toptune.kernel import FeatureNormalizer, KernelClassifier
+from toptune.kernel import FeatureNormalizer, KernelClassifier, KernelRegressor
 
 LEAVE_ONE_OUT = (
     "to the solution a weight of k is k samples, but leave-one-out leaves out one of k copies, not "
@@ -17,7 +17,7 @@ LEAVE_ONE_OUT = (
 
 
 def expected_failures(estimator: Any) -> dict[str, str]:
-    if isinstance(estimator, KernelClassifier):
+    if isinstance(estimator, KernelClassifier | KernelRegressor):
         return {"check_sample_weight_equivalence_on_dense_data": LEAVE_ONE_OUT}
     return {}
 
@@ -28,6 +28,10 @@ def expected_failures(estimator: Any) -> dict[str, str]:
         KernelClassifier(bandwidth=5.0, penalty=1e-3),
         KernelClassifier(kernel="laplacian", n_centers=20, random_state=0),
         KernelClassifier(kernel="linear"),
+        KernelClassifier(loss="logistic", bandwidth=5.0, penalty=1e-2),
+        KernelClassifier(solver="falkon", penalty=1e-2, random_state=0),
+        KernelRegressor(),
+        KernelRegressor(kernel="cauchy", n_centers=20, centers="leverage", random_state=0),
         FeatureNormalizer(),
     ],
     expected_failed_checks=expected_failures,
@@ -47,6 +51,15 @@ def test_contract(estimator: Any, check: Any) -> None:
         ("n_centers", 0),
         ("n_centers", 2.5),
         ("n_centers", "sqrt"),
+        ("centers", "kmeans"),
+        ("loss", "hinge"),
+        ("solver", "lbfgs"),
+        ("memory", 0),
+        ("memory", "lots"),
+        ("device", "abacus"),
+        ("feature_groups", (1, 1)),
+        ("group_weights", "equal"),
+        ("group_weights", (-1.0,)),
     ],
 )
 def test_invalid_parameters_are_named_with_their_value(parameter: str, value: Any) -> None:

@@ -16,6 +16,7 @@ def features(
     backbone: options.Backbone = "efficientnet_lite0",
     labels: options.Labels = None,
     split: options.Split = None,
+    half: Annotated[bool, typer.Option("--half", help="Write float16, half the size.")] = False,
     strict: options.Strict = False,
     overwrite: options.Overwrite = False,
     max_pixels: options.MaxPixels = None,
@@ -29,7 +30,7 @@ def features(
 
     images = open_images(data, split=split, labels=labels)
     found = extract(images, load_backbone(backbone), strict=strict)
-    found.save(out)
+    found.save(out, half=half)
     n, d = found.X.shape
     if json:
         output.print_json(

@@ -23,8 +23,8 @@ class Features:
 
     Attributes
     ----------
-    X : ndarray of float32, shape (n, d)
-        As the network gives them, not normalised.
+    X : ndarray of float32 or float16, shape (n, d)
+        As the network gives them, not normalised; a memory map where they were left in their file.
     ids : tuple of str
         Names of the images, one per row.
     labels : ndarray of str, shape (n,), or None
@@ -44,7 +44,7 @@ class Features:
         If the lengths do not fit each other.
     """
 
-    X: NDArray[np.float32]
+    X: NDArray[np.float32] | NDArray[np.float16]
     ids: tuple[str, ...]
     labels: NDArray[np.str_] | None
     groups: dict[str, int]
@@ -65,7 +65,7 @@ class Features:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], *, half: bool = False) -> None:
         """Write the features to one safetensors file, replacing it if it exists.
 
         Its tensor ``features`` is readable by anybody; the ids and labels are JSON lists, stored as
@@ -75,13 +75,23 @@ class Features:
         ----------
         path : path
             Usually named ``*.safetensors``.
+        half : bool, default=False
+            Write float16: half the size, eleven significant bits.
 
         Raises
         ------
+        DataError
+            If `half` and a value is beyond the range of float16, 65504.
         StorageError
             If it cannot be written.
         """
-        tensors: dict[str, NDArray[Any]] = {"features": self.X, "ids": encode_names(self.ids)}
+        X: NDArray[Any] = self.X
+        if half:
+            with np.errstate(over="ignore"):
+                X = X.astype(np.float16)
+            if np.isinf(X).any() and not np.isinf(self.X).any():
+                raise DataError("features are beyond the range of float16, 65504: save them whole")
+        tensors: dict[str, NDArray[Any]] = {"features": X, "ids": encode_names(self.ids)}
         if self.labels is not None:
             tensors["labels"] = encode_names(self.labels.tolist())
         save_tensors(
@@ -98,13 +108,15 @@ class Features:
         )
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Features:
+    def load(cls, path: str | os.PathLike[str], *, mapped: bool = False) -> Features:
         """Read features that `save` wrote.
 
         Parameters
         ----------
         path : path
             A feature file.
+        mapped : bool, default=False
+            Leave the features in the file, as a memory map: what uses them reads a block at a time.
 
         Returns
         -------
@@ -116,7 +128,11 @@ class Features:
             If the file is missing, damaged, of another kind or of another format version.
         """
         tensors, document = load_tensors(
-            path, kind="features", format_version=FORMAT_VERSION, required=("features", "ids")
+            path,
+            kind="features",
+            format_version=FORMAT_VERSION,
+            required=("features", "ids"),
+            mapped=("features",) if mapped else (),
         )
         try:
             labels = tensors.get("labels")

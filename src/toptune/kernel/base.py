@@ -185,7 +185,8 @@ class KernelEstimator(BaseEstimator):  # type: ignore[misc]
         widths = [int(width) for width in self.feature_groups]
         if sum(widths) != d or min(widths, default=0) < 1:
             raise ValueError(
-                f"feature_groups must be numbers of columns > 0 that add up to {d}, got {widths}"
+                f"feature_groups must be numbers of columns > 0 that add up to {d}, got "
+                f"{self.feature_groups!r}"
             )
         return widths
 
@@ -366,13 +367,12 @@ class KernelEstimator(BaseEstimator):  # type: ignore[misc]
         penalties: Sequence[float],
         random_state: np.random.RandomState,
         *,
-        m: int | None = None,
-        keep: bool | None = None,
+        centers: NDArray[np.intp] | None = None,
     ) -> Solution:
         n = len(problem)
-        m = self.plan_.n_centers if m is None else m
-        keep = self.plan_.keep if keep is None else keep
-        centers, _ = self._centers(problem, m, best.penalty, random_state)
+        keep = self.plan_.keep and self.plan_.solver == "direct"
+        if centers is None:
+            centers, _ = self._centers(problem, self.plan_.n_centers, best.penalty, random_state)
         system = nystrom_system(self._operator(problem, centers), problem.Y, problem.w, keep=keep)
         penalty, scores = penalties[0], None
         tried: list[Candidate] = []
@@ -403,16 +403,9 @@ class KernelEstimator(BaseEstimator):  # type: ignore[misc]
         # Exact leave-one-out needs a factorisation of the whole system, which is what conjugate
         # gradient avoids: that of a direct fit with fewer centers stands in for it.
         m = self.plan_.n_centers
-        proxy = self._direct(
-            problem,
-            subset,
-            best,
-            penalties,
-            random_state,
-            m=min(m, PROXY_CENTERS),
-            keep=False,
-        )
-        centers, center_weights = self._centers(problem, m, proxy.penalty, random_state)
+        centers, center_weights = self._centers(problem, m, best.penalty, random_state)
+        some = np.sort(random_state.permutation(m)[:PROXY_CENTERS])
+        proxy = self._direct(problem, subset, best, penalties, random_state, centers=centers[some])
         operator = self._operator(problem, centers)
         found = falkon(
             operator.kept() if self.plan_.keep else operator,

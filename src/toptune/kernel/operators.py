@@ -172,6 +172,11 @@ class _MappedFile:
         return out
 
 
+def rows_per_block(m: int, d: int, itemsize: int) -> int:
+    """Rows in a block, at least one: of K_nm and of the features, whichever is wider."""
+    return max(1, BLOCK_BYTES // (max(m, d) * itemsize))
+
+
 @dataclass(frozen=True, eq=False)
 class KernelOperator:
     """K_nm between samples and centers, one block of rows at a time.
@@ -203,9 +208,9 @@ class KernelOperator:
 
     @property
     def block_rows(self) -> int:
-        """Rows in a block, at least one: of K_nm, and of the features, whichever is wider."""
-        width = max(self.Z.shape)
-        return max(1, BLOCK_BYTES // (width * self.Z.element_size()))
+        """Rows in a block."""
+        m, d = self.Z.shape
+        return rows_per_block(m, d, self.Z.element_size())
 
     @cached_property
     def _Z_norms(self) -> Tensor:

@@ -17,7 +17,7 @@ import torch
 
 from toptune.kernel.centers import EXACT_SAMPLES, automatic_n_centers
 from toptune.kernel.nystrom import PATH_ROWS
-from toptune.kernel.operators import BLOCK_BYTES
+from toptune.kernel.operators import BLOCK_BYTES, rows_per_block
 from toptune.kernel.selection import PENALTIES, SELECTION_SAMPLES
 
 Solver = Literal["exact", "direct", "falkon", "logistic"]
@@ -50,6 +50,8 @@ class Plan:
         m.
     keep
         Whether an n x m matrix stays in memory; else its blocks are computed anew when needed.
+    block_rows
+        Rows of K_nm that are computed at a time.
     peak_bytes
         Most memory that the fit is expected to hold at once beyond what it was given.
     memory
@@ -59,6 +61,7 @@ class Plan:
     solver: Solver
     n_centers: int
     keep: bool
+    block_rows: int
     peak_bytes: int
     memory: int
 
@@ -113,7 +116,7 @@ def make_plan(
         options = _options(n, d, c, m, solver=solver, loss=loss, s=itemsize)
         for kind, keep, needed in options:
             if needed <= memory:
-                return Plan(kind, m, keep, needed, memory)
+                return Plan(kind, m, keep, rows_per_block(m, d, itemsize), needed, memory)
         if n_centers is not None or m <= LEAST_CENTERS:
             least = min(needed for _, _, needed in options)
             raise MemoryBudgetError(
