@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from toptune.kernel.centers import EXACT_SAMPLES, automatic_n_centers, balanced_centers
+from toptune.kernel import Rows, centers
+from toptune.kernel.centers import (
+    EXACT_SAMPLES,
+    automatic_n_centers,
+    balanced_centers,
+    leverage_centers,
+    uniform_centers,
+)
+from toptune.kernel.kernels import kernel_matrix
 
 
 def seeded(seed: int = 0) -> np.random.RandomState:
@@ -53,3 +62,101 @@ def test_automatic_number_of_centers(n: int) -> None:
     m = automatic_n_centers(n)
     assert m == n if n <= EXACT_SAMPLES else EXACT_SAMPLES <= m < n
     assert automatic_n_centers(n + 1) >= m
+
+
+# -------------------------------------------------------------------------------- leverage
+
+
+def clumps(n: int, alone: int, seed: int = 0) -> np.ndarray:
+    """Most rows in one dense clump, `alone` of them far from everything."""
+    rng = np.random.default_rng(seed)
+    X = 0.05 * rng.normal(size=(n, 3))
+    X[:alone] = 20.0 * np.eye(3)[np.arange(alone) % 3] * (1 + np.arange(alone)[:, None])
+    return X
+
+
+def draw(X: np.ndarray, m: int, penalty: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    return leverage_centers(
+        Rows(X, dtype=torch.float64),
+        m,
+        kernel="gaussian",
+        bandwidth=1.0,
+        penalty=penalty,
+        random_state=seeded(seed),
+    )
+
+
+@pytest.mark.parametrize("m", [1, 20, 299, 300, 1000])
+def test_leverage_centers_are_sorted_distinct_and_stand_for_all_samples(m: int) -> None:
+    rows, stands_for = draw(clumps(300, 5), m, 1e-4, seed=0)
+    assert len(rows) == len(stands_for) == min(m, 300)
+    assert np.all(np.diff(rows) > 0)
+    assert np.all(stands_for > 0)
+    assert stands_for.sum() == pytest.approx(300)
+
+
+def test_rows_that_no_other_explains_become_centers_and_stand_for_few() -> None:
+    X = clumps(2000, 8)
+    for seed in range(5):
+        rows, stands_for = draw(X, 400, 1e-4, seed)
+        # 2000 rows are candidates: a row alone has a score near 1, one of the clump about 1 / 2000
+        alone = rows < 8
+        assert alone.sum() == 8
+        assert stands_for[alone].max() < stands_for[~alone].min()
+
+
+def test_estimated_scores_are_the_exact_ones_up_to_a_small_factor() -> None:
+    X = np.random.default_rng(0).normal(size=(400, 2))
+    K = kernel_matrix(torch.tensor(X), torch.tensor(X), "gaussian", 1.0).numpy()
+    ridge = 1e-3 * 400
+    exact = np.diag(np.linalg.solve(K + ridge * np.eye(400), K))
+    some = seeded().permutation(400)[:200]
+    estimated = centers._leverage_scores(
+        Rows(X, dtype=torch.float64),
+        np.arange(400),
+        np.sort(some),
+        np.full(200, 2.0),
+        ridge=ridge,
+        kernel="gaussian",
+        bandwidth=1.0,
+    )
+    # A row alone that is not among those drawn keeps its whole k(x, x) / ridge: a few do.
+    assert np.mean(estimated < 2 * exact) > 0.95
+    assert np.all(estimated < 4 * exact)
+    assert np.all(estimated > exact / 2)
+    everything = centers._leverage_scores(
+        Rows(X, dtype=torch.float64),
+        np.arange(400),
+        np.arange(400),
+        np.ones(400),
+        ridge=ridge,
+        kernel="gaussian",
+        bandwidth=1.0,
+    )
+    np.testing.assert_allclose(everything, exact, rtol=1e-6)
+
+
+def test_leverage_centers_of_inner_products_and_of_equal_rows() -> None:
+    X = np.ones((100, 4))
+    for kernel in ("linear", "gaussian"):
+        rows, stands_for = leverage_centers(
+            Rows(X),
+            30,
+            kernel=kernel,
+            bandwidth=1.0,
+            penalty=1e-6,
+            random_state=seeded(),
+        )
+        assert len(np.unique(rows)) == 30
+        assert np.isfinite(stands_for).all()
+
+
+def test_uniform_centers_are_any_rows() -> None:
+    hits = np.zeros(30)
+    for seed in range(400):
+        rows = uniform_centers(30, 6, random_state=seeded(seed))
+        assert np.all(np.diff(rows) > 0)
+        hits[rows] += 1
+    # each with probability 0.2: standard deviation sqrt(400 * 0.2 * 0.8) = 8
+    assert np.all(np.abs(hits - 80) < 5 * 8)
+    assert np.array_equal(uniform_centers(4, 9, random_state=seeded()), np.arange(4))
