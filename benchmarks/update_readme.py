@@ -57,7 +57,8 @@ def other_lines() -> list[str]:
         f"take alone; time grows as n to the power {growth['exponent']:.2f} up to 320,000 samples;",
         f"- 1,000,000 samples of float16 in a file of 2.6 GB, 4,000 centers: "
         f"{million['seconds'] / 60:.0f} minutes at "
-        f"{100 * million['share_of_matmul_rate']:.0f} % of the speed of a matrix product, {million['peak_bytes'] / 1e9:.1f} GB of memory at most.",
+        f"{100 * million['share_of_matmul_rate']:.0f} % of the speed of a matrix product, "
+        f"{million['peak_bytes'] / 1e9:.1f} GB of memory at most.",
     ]
     memory = extraction.get("memory")
     if memory:

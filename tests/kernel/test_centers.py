@@ -120,9 +120,9 @@ def test_estimated_scores_are_the_exact_ones_up_to_a_small_factor() -> None:
         kernel="gaussian",
         bandwidth=1.0,
     )
-    # A row alone that is not among those drawn keeps its whole k(x, x) / ridge: a few do.
+    # A row alone that is not among those drawn keeps its whole k(x, x) / ridge, or 1: a few do.
     assert np.mean(estimated < 2 * exact) > 0.95
-    assert np.all(estimated < 4 * exact)
+    assert np.all(estimated <= 1)
     assert np.all(estimated > exact / 2)
     everything = centers._leverage_scores(
         Rows(X, dtype=torch.float64),

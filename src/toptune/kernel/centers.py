@@ -150,8 +150,8 @@ def _leverage_scores(
         explained = torch.linalg.solve_triangular(L, k, upper=False).square_().sum(0)
         out.append(kernel_diagonal(block, kernel, bandwidth).double() - explained)
     scores: NDArray[np.float64] = torch.cat(out).cpu().numpy() / ridge
-    # A row that the centers explain up to rounding can still be drawn, if hardly.
-    scores.clip(min=float(np.finfo(np.float32).eps), out=scores)
+    # Exact scores are at most 1. A row that is explained up to rounding can be drawn, if hardly.
+    scores.clip(min=float(np.finfo(np.float32).eps), max=1.0, out=scores)
     return scores
 
 
