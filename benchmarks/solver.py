@@ -32,11 +32,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.svm import SVC
 
 from toptune.kernel import KernelClassifier, Rows
-from toptune.kernel.falkon import falkon
+from toptune.kernel.falkon import preconditioned_solution
 from toptune.kernel.kernels import kernel_matrix
-from toptune.kernel.nystrom import PATH_ROWS
+from toptune.kernel.nystrom import PATH_ROWS, center_factor
 from toptune.kernel.operators import KernelOperator
 from toptune.kernel.planner import measure_rates, predicted_seconds
+from toptune.kernel.preconditioner import Preconditioner
 from toptune.kernel.selection import PENALTIES
 from toptune.kernel.triangular import COLUMN_BLOCKS
 
@@ -147,26 +148,32 @@ def iteration() -> dict[str, Any]:
         operator = operator.kept() if keep else operator
         w, share = torch.ones(n), torch.full((m,), n / m)
         V, U = torch.randn(m, C).double(), torch.randn(n, C).double()
+        L = center_factor(operator)
+        solver = Preconditioner.of(L, share.double(), 1e-6 * n)
+        right = operator.t_matmul(Y.double())
 
-        def solve(steps: int) -> int:
-            found = falkon(operator, Y, w, 1e-6, center_weights=share, rtol=1e-30, max_iter=steps)  # noqa: B023
+        def solve() -> int:
+            found = preconditioned_solution(
+                operator,  # noqa: B023
+                w,  # noqa: B023
+                right,  # noqa: B023
+                1e-6 * n,  # noqa: B023
+                solver,  # noqa: B023
+                rtol=1e-30,
+                max_iter=8,
+            )
             return found.iterations
 
         def products() -> None:
             operator.matmul(V)  # noqa: B023
             operator.t_matmul(U)  # noqa: B023
 
-        few, many = 4, 12
-        best_time(products, 1)
+        products()
         single, pair = [], []
         for _ in range(3):
-            start = time.perf_counter()
-            done_few = solve(few)
-            middle = time.perf_counter()
-            done_many = solve(many)
-            end = time.perf_counter()
-            single.append(((end - middle) - (middle - start)) / (done_many - done_few))
-            pair.append(common.timed(products)[0])
+            seconds, products_done = common.timed(solve)
+            single.append(seconds / products_done)
+            pair.append(common.timed(products, repeats=3)[0])
         one, two = float(np.median(single)), float(np.median(pair))
         rows.append([n, m, "kept" if keep else "computed anew", one, two, one / two])
         out.append(

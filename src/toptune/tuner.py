@@ -38,7 +38,8 @@ from toptune.images import (
     splits_of,
     unlabelled_images,
 )
-from toptune.kernel import FeatureNormalizer, Kernel, KernelClassifier, Rows
+from toptune.kernel import FeatureNormalizer, KernelClassifier, Rows
+from toptune.kernel.estimators import Kernel
 from toptune.metrics import Evaluation, evaluate_probabilities
 from toptune.model_file import Model, read_model, write_model
 from toptune.predictions import Predictions

@@ -1,6 +1,6 @@
 """The kernel head: feature arrays in, labels and probabilities out. It never sees an image."""
 
-from toptune.kernel.estimators import Kernel, KernelClassifier, KernelRegressor
+from toptune.kernel.estimators import KernelClassifier, KernelRegressor
 from toptune.kernel.kernels import KERNELS
 from toptune.kernel.normalization import FeatureNormalizer
 from toptune.kernel.operators import Rows
@@ -11,7 +11,6 @@ __all__ = [
     "KERNELS",
     "Candidate",
     "FeatureNormalizer",
-    "Kernel",
     "KernelClassifier",
     "KernelRegressor",
     "MemoryBudgetError",

@@ -76,9 +76,9 @@ class KernelClassifier(ClassifierMixin, KernelEstimator):  # type: ignore[misc]
 
     Parameters
     ----------
-    kernel : {"gaussian", "laplacian", "matern32", "matern52", "cauchy", "linear", "polynomial"}, \
-            default="gaussian"
-        Kernel function; docs/concepts.md has the formulas.
+    kernel : str, default="gaussian"
+        "gaussian", "laplacian", "matern32", "matern52", "cauchy", "linear" or "polynomial" (of the
+        third degree); docs/concepts.md has the formulas.
     bandwidth : float or "auto", default="auto"
         Length scale of the kernel, in the units of the features. "auto" tries multiples of the
         median distance (of the root mean square of the norms for kernels of inner products), on at
@@ -426,11 +426,12 @@ class KernelRegressor(MultiOutputMixin, RegressorMixin, KernelEstimator):  # typ
 
     Parameters
     ----------
-    kernel, bandwidth, penalty, n_centers, feature_groups, group_weights, solver, memory, device, \
-            random_state
+    kernel, bandwidth, penalty, n_centers, feature_groups, group_weights
         As for `KernelClassifier`; what leave-one-out minimises is the mean over outputs of 1 - R^2.
     centers : {"uniform", "leverage"}, default="uniform"
         How centers are drawn.
+    solver, memory, device, random_state
+        As for `KernelClassifier`.
 
     Attributes
     ----------
