@@ -1,7 +1,7 @@
 """Which network: an embedded one, any timm name, or a local checkpoint; with its preprocessing.
 
 The preprocessing travels with the weights: it is timm's `pretrained_cfg`, never an option. The
-network is used without its classifier; its features are the pooled output of the last layer.
+network is used without its classifier; `taps` says which of its layers the features come from.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ import hashlib
 import json
 import socket
 import urllib.request
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
 import huggingface_hub
+import numpy as np
 import timm
 import torch
 from safetensors import SafetensorError
@@ -25,12 +27,10 @@ from torch import Tensor, nn
 
 from toptune.errors import BackboneError
 from toptune.features.embedded import EMBEDDED, load_embedded
+from toptune.features.taps import LAST, Tap, TappedNetwork, parse_layers
 from toptune.images import Geometry
 
 DEFAULT = "efficientnet_lite0"
-
-#: The one layer that is tapped: the pooled output of the last one.
-LAST = "last"
 
 # Networks worth a try that are not installed with this package; any other timm name works as well.
 _SUGGESTED = (
@@ -97,6 +97,14 @@ class Backbone:
         """Number of features d per image."""
         return sum(self.groups.values())
 
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type that features are kept in: float32, but float16 where there are several layers.
+
+        Their many columns would take twice the space for digits that change no prediction.
+        """
+        return np.dtype(np.float32 if len(self.groups) == 1 else np.float16)
+
     def spec(self) -> dict[str, Any]:
         """Return what decides the features of an image, apart from the arithmetic's precision."""
         return {
@@ -135,7 +143,7 @@ class BackboneInfo:
     note: str = ""
 
 
-def load_backbone(name: str = DEFAULT) -> Backbone:
+def load_backbone(name: str = DEFAULT, *, layers: str | Sequence[str] = LAST) -> Backbone:
     """Find a network and its weights.
 
     Parameters
@@ -145,6 +153,11 @@ def load_backbone(name: str = DEFAULT) -> Backbone:
         ``resnet50.a1_in1k``, whose weights are taken from the Hugging Face cache or, unless
         HF_HUB_OFFLINE is set, fetched; ``local-dir:FOLDER``, a folder with timm's config.json and
         weights; ``ARCH=FILE``, a timm name and a local .safetensors or .pth file for it.
+    layers : "last", "auto" or sequence of str, default="last"
+        What the features are: the pooled output of the network; that and pooled maps of its last
+        stages; or layers by name, each ``LAYER`` or ``LAYER:POOLING`` with the poolings mean, std,
+        max, 2x2 and 3x3. Layers are "last" and any module of the network that gives a map, such
+        as ``blocks.4``.
 
     Returns
     -------
@@ -153,16 +166,24 @@ def load_backbone(name: str = DEFAULT) -> Backbone:
     Raises
     ------
     BackboneError
-        If the name is unknown, or the weights are not there, damaged or of another architecture.
+        If the name is unknown, the weights are not there, damaged or of another architecture, or
+        there is no such layer.
 
     Examples
     --------
     >>> backbone = load_backbone()
     >>> backbone.architecture, backbone.n_features, backbone.preprocessing.geometry.size
     ('tf_efficientnet_lite0', 1280, (224, 224))
+    >>> load_backbone(layers=["last", "blocks.6:2x2"]).groups
+    {'last': 1280, 'blocks.6:2x2': 1280}
     """
+    return _frozen(name, *_found(name), layers)
+
+
+def _found(name: str) -> tuple[str, nn.Module]:
+    """Architecture and network, with its weights, of a name as `load_backbone` takes it."""
     if name in EMBEDDED:
-        return _frozen(name, EMBEDDED[name].architecture, load_embedded(name))
+        return EMBEDDED[name].architecture, load_embedded(name)
     if name.startswith("local-dir:"):
         return _from_folder(name, Path(name.removeprefix("local-dir:")))
     if "=" in name:
@@ -206,7 +227,7 @@ def list_backbones() -> list[BackboneInfo]:
 # ------------------------------------------------------------------------------- where it is from
 
 
-def _from_folder(name: str, folder: Path) -> Backbone:
+def _from_folder(name: str, folder: Path) -> tuple[str, nn.Module]:
     config = folder / "config.json"
     if not config.is_file():
         raise BackboneError(f"no config.json in {folder}: local-dir: wants a folder saved by timm")
@@ -222,10 +243,10 @@ def _from_folder(name: str, folder: Path) -> Backbone:
         plain = timm.create_model(architecture, num_classes=0)
     if repr(plain) != repr(module):
         architecture += f" {json.dumps(shape['model_args'], sort_keys=True)}"
-    return _frozen(name, architecture, module)
+    return architecture, module
 
 
-def _from_file(name: str, architecture: str, file: Path) -> Backbone:
+def _from_file(name: str, architecture: str, file: Path) -> tuple[str, nn.Module]:
     if not timm.is_model(architecture):
         raise BackboneError(f"{architecture!r} in {name!r} is no timm architecture (ARCH=FILE)")
     if not file.is_file():
@@ -237,7 +258,7 @@ def _from_file(name: str, architecture: str, file: Path) -> Backbone:
     except Exception as error:
         raise BackboneError(f"cannot read weights from {file}: {_line(error)}") from error
     _fill(module, tensors, architecture, file)
-    return _frozen(name, architecture.partition(".")[0], module)
+    return architecture.partition(".")[0], module
 
 
 def _fill(module: nn.Module, tensors: dict[str, Tensor], architecture: str, file: Path) -> None:
@@ -263,7 +284,7 @@ def _fill(module: nn.Module, tensors: dict[str, Tensor], architecture: str, file
     module.load_state_dict({key: tensors[key] for key in expected})
 
 
-def _from_hub(name: str) -> Backbone:
+def _from_hub(name: str) -> tuple[str, nn.Module]:
     architecture = name.partition(".")[0].removeprefix("hf-hub:")
     if not name.startswith("hf-hub:"):
         if not timm.is_model(architecture):
@@ -287,7 +308,7 @@ def _from_hub(name: str) -> Backbone:
         module = timm.create_model(name, pretrained=True, num_classes=0)
     except _FAULTS as error:
         raise BackboneError(f"{_absent(name)}: {_line(error)}") from error
-    return _frozen(name, str(_config(module).get("architecture") or architecture), module)
+    return str(_config(module).get("architecture") or architecture), module
 
 
 def _check_hub(name: str) -> None:
@@ -331,15 +352,24 @@ def _cached_names() -> list[str]:
 # ----------------------------------------------------------------------------------- common parts
 
 
-def _frozen(name: str, architecture: str, module: nn.Module) -> Backbone:
+def _frozen(
+    name: str, architecture: str, module: nn.Module, layers: str | Sequence[str] = LAST
+) -> Backbone:
     module.eval().requires_grad_(False)
+    taps = parse_layers(layers, module)
+    weights_sha256 = _hash_tensors(module.state_dict())
+    preprocessing = _preprocessing(name, module)
+    groups = {LAST: _width(module)}
+    if taps != (Tap(LAST, ""),):
+        module = TappedNetwork(module, taps, preprocessing.geometry.size).eval()
+        groups = module.groups
     return Backbone(
         name=name,
         architecture=architecture,
         module=module,
-        groups={LAST: _width(module)},
-        preprocessing=_preprocessing(name, module),
-        weights_sha256=_hash_tensors(module.state_dict()),
+        groups=groups,
+        preprocessing=preprocessing,
+        weights_sha256=weights_sha256,
     )
 
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,7 +98,10 @@ def extract(
     engine = engine or make_engine(backbone, cache=folder)
     spec = {**backbone.spec(), "precision": engine.precision, "device": engine.device}
     n_threads = n_workers or os.cpu_count() or 1
-    stored = FeatureCache(folder, spec=spec, n_features=backbone.n_features) if folder else None
+    stored = None
+    if folder:
+        d, dtype = backbone.n_features, backbone.dtype
+        stored = FeatureCache(folder, spec=spec, n_features=d, dtype=dtype)
     run = _Run(images, backbone, engine, stored, strict)
     try:
         with progress_bar("extracting", len(images), enabled=progress) as advance:
@@ -118,7 +122,7 @@ class _Read:
     """One image after its thread: stored features, else pixels, else the reason of its failure."""
 
     digest: bytes = b""
-    features: NDArray[np.float32] | None = None  # (d,)
+    features: NDArray[Any] | None = None  # (d,)
     pixels: NDArray[np.uint8] | None = None  # (h, w, 3)
     fault: str = ""
 
@@ -152,7 +156,7 @@ class _Run:
         self.engine = engine
         self.cache = cache
         self.strict = strict
-        self.X = np.empty((len(images), backbone.n_features), dtype=np.float32)
+        self.X = np.empty((len(images), backbone.n_features), dtype=backbone.dtype)
         self.faults: dict[int, str] = {}
         self.first_with: dict[bytes, int] = {}  # digest -> first image that has it
         self.same_as: dict[int, int] = {}  # image -> earlier image with the same content
@@ -219,8 +223,10 @@ class _Run:
 
     def _take(self, rows: NDArray[np.float32]) -> None:
         for (image, digest), x in zip(self.batches.popleft(), rows, strict=True):
-            self.X[image] = x
             if np.isfinite(x).all():
+                # What is too large for half precision becomes its largest number.
+                limit = float(np.finfo(self.X.dtype).max)
+                self.X[image] = np.clip(x, -limit, limit)
                 self.unsaved.append((digest, image))
             else:
                 self._set_aside(image, "the network's features of it are not finite")

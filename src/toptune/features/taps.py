@@ -1,0 +1,217 @@
+"""Features from many layers of one forward pass: which layers, and how their maps are pooled.
+
+A tap is a layer and a pooling of its activation map, written ``LAYER`` or ``LAYER:POOLING``:
+
+    last            what the network itself pools and hands to its classifier
+    last:2x2        the final map before that, one mean for each cell of a 2 x 2 grid
+    blocks.4        the same as blocks.4:mean
+    blocks.4:std    standard deviation of each channel over the map
+
+Means and grids of cells are products of the map with a constant matrix, and everything is part of
+the network's own graph, so an exported network computes all taps for the price of a few reductions.
+The grids are spatial pyramids (Lazebnik, Schmid and Ponce 2006, Beyond Bags of Features).
+
+Letters: b images, h x w positions of a map, k channels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from toptune.errors import BackboneError
+
+#: The pooled output of the network, and with a pooling its final map.
+LAST = "last"
+#: Ways to pool a map; a grid gives one mean per cell.
+POOLINGS = ("mean", "std", "max", "2x2", "3x3")
+#: What `layers="auto"` takes of each of the last `AUTO_STAGES` stages.
+AUTO_POOLINGS = ("mean", "std", "3x3")
+AUTO_STAGES = 3
+
+
+@dataclass(frozen=True)
+class Tap:
+    """A layer and how its map is pooled; pooling "" is the network's own, of `LAST` only."""
+
+    layer: str
+    pooling: str
+
+    def __str__(self) -> str:
+        return f"{self.layer}:{self.pooling}" if self.pooling else self.layer
+
+
+def parse_layers(layers: str | Sequence[str], network: nn.Module) -> tuple[Tap, ...]:
+    """Turn "last", "auto" or names of taps into taps.
+
+    Parameters
+    ----------
+    layers
+        "last", "auto", or a sequence of ``LAYER`` and ``LAYER:POOLING``.
+    network
+        A timm network; "auto" wants its ``feature_info``.
+
+    Raises
+    ------
+    BackboneError
+        If a layer or a pooling does not exist, or a tap is named twice.
+    """
+    if layers == "auto":
+        return _automatic(network)
+    names = [layers] if isinstance(layers, str) else list(layers)
+    taps = tuple(_parse(name, network) for name in names)
+    if not taps:
+        raise BackboneError('layers must be "last", "auto" or at least one name')
+    twice = next((tap for k, tap in enumerate(taps) if tap in taps[:k]), None)
+    if twice is not None:
+        raise BackboneError(f"the layer {str(twice)!r} is named twice")
+    return taps
+
+
+def stage_names(network: nn.Module) -> list[str]:
+    """Names of the modules that timm describes as stages, from early to late."""
+    info: Any = getattr(network, "feature_info", None) or []
+    return [str(stage["module"]) for stage in info if stage.get("module")]
+
+
+def _automatic(network: nn.Module) -> tuple[Tap, ...]:
+    stages = [name for name in stage_names(network) if _has(network, name)][-AUTO_STAGES:]
+    return (Tap(LAST, ""), *(Tap(stage, how) for stage in stages for how in AUTO_POOLINGS))
+
+
+def _has(network: nn.Module, name: str) -> bool:
+    try:
+        network.get_submodule(name)
+    except AttributeError:
+        return False
+    return bool(name)
+
+
+def _parse(name: str, network: nn.Module) -> Tap:
+    layer, _, pooling = str(name).partition(":")
+    if layer != LAST and not _has(network, layer):
+        known = ", ".join([LAST, *stage_names(network)])
+        raise BackboneError(
+            f"the network has no layer {layer!r}; its stages are {known}, and any other module of "
+            "it can be named as well"
+        )
+    if not pooling:
+        return Tap(layer, "" if layer == LAST else "mean")
+    if pooling not in POOLINGS:
+        raise BackboneError(f"pooling of {name!r} must be one of {', '.join(POOLINGS)}")
+    return Tap(layer, pooling)
+
+
+class TappedNetwork(nn.Module):
+    """A network that returns the features of all its taps, side by side.
+
+    Parameters
+    ----------
+    network
+        A timm network without classifier.
+    taps
+        What to return, in this order.
+    size
+        Height and width of the images, pixels; only to measure the widths of the taps.
+
+    Attributes
+    ----------
+    groups
+        Tap to number of features, in order.
+
+    Raises
+    ------
+    BackboneError
+        If the output of a tapped layer is no map of activations.
+    """
+
+    def __init__(self, network: nn.Module, taps: Sequence[Tap], size: tuple[int, int]) -> None:
+        super().__init__()
+        self.network = network
+        self.taps = tuple(taps)
+        with torch.no_grad():
+            example = torch.zeros(1, 3, *size, device=next(network.parameters()).device)
+            parts = self._parts(example)
+        self.groups = {str(tap): int(p.shape[1]) for tap, p in zip(taps, parts, strict=True)}
+
+    def forward(
+        self,
+        x: Tensor,  # (b, 3, height, width)
+    ) -> Tensor:  # (b, d)
+        """Features of normalised images."""
+        return torch.cat(self._parts(x), dim=1)
+
+    def _parts(self, x: Tensor) -> list[Tensor]:  # each (b, width of the tap)
+        maps: dict[str, Tensor] = {}
+
+        def keep(name: str) -> Any:
+            def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
+                maps[name] = output[0] if isinstance(output, tuple | list) else output
+
+            return hook
+
+        network: Any = self.network
+        layers = dict.fromkeys(tap.layer for tap in self.taps if tap.layer != LAST)
+        # Hooks only while this call runs: the network is left as it was.
+        hooks = [network.get_submodule(n).register_forward_hook(keep(n)) for n in layers]
+        try:
+            final = network.forward_features(x)
+            pooled = network.forward_head(final, pre_logits=True)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        maps[LAST] = final
+        flat = {name: self._flat(name, output) for name, output in maps.items()}
+        return [
+            pooled if not tap.pooling else _pooled(*flat[tap.layer], tap.pooling)
+            for tap in self.taps
+        ]
+
+    def _flat(self, name: str, output: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """Turn the output of a layer into (b, k, h w) and (h, w), whatever its layout."""
+        network: Any = self.network
+        if output.ndim == 4:
+            if getattr(network, "output_fmt", "NCHW") == "NHWC":
+                output = output.permute(0, 3, 1, 2)
+            h, w = output.shape[2:]
+            return output.flatten(2), (int(h), int(w))
+        if output.ndim == 3:  # tokens (b, positions, k), perhaps after some that have no place
+            tokens = output[:, int(getattr(network, "num_prefix_tokens", 0) or 0) :]
+            side = math.isqrt(int(tokens.shape[1]))
+            if side * side == tokens.shape[1]:
+                return tokens.transpose(1, 2), (side, side)
+        raise BackboneError(
+            f"the layer {name!r} gives an array of shape {tuple(output.shape)}, which is no map"
+        )
+
+
+def _pooled(
+    x: Tensor,  # (b, k, h w)
+    shape: tuple[int, int],
+    pooling: str,
+) -> Tensor:  # (b, k) or, for a grid, (b, k cells)
+    if pooling == "max":
+        return x.amax(2)
+    mean = x.mean(2)
+    if pooling == "mean":
+        return mean
+    if pooling == "std":
+        # Centred first: the difference of two large means would not survive half precision.
+        return (x - mean[:, :, None]).square().mean(2).sqrt()
+    cells = int(pooling[0])
+    grid = torch.kron(_cells(shape[0], cells), _cells(shape[1], cells))  # (cells^2, h w)
+    return torch.matmul(x, grid.T.to(x)).flatten(1)
+
+
+def _cells(length: int, cells: int) -> Tensor:  # (cells, length)
+    """Weights of the means over cells; cells overlap where the length is no multiple of them."""
+    weights = torch.zeros(cells, length)
+    for j in range(cells):
+        start, end = j * length // cells, -(-(j + 1) * length // cells)
+        weights[j, start:end] = 1.0 / (end - start)
+    return weights
