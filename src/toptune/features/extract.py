@@ -75,7 +75,8 @@ def extract(
     Returns
     -------
     Features
-        In the order of `images`; those that could not be read are in its `quarantined`.
+        In the order of `images`, with their labels and groups; those that could not be read are in
+        its `quarantined`.
 
     Raises
     ------
@@ -267,6 +268,7 @@ class _Run:
             provenance=provenance,
             quarantined=quarantined,
             seconds=seconds,
+            image_groups=images.groups,
         )
 
 
