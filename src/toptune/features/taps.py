@@ -6,10 +6,14 @@ A tap is a layer and a pooling of its activation map, written ``LAYER`` or ``LAY
     last:2x2        the final map before that, one mean for each cell of a 2 x 2 grid
     blocks.4        the same as blocks.4:mean
     blocks.4:std    standard deviation of each channel over the map
+    blocks.4:cov    covariances of the channels over the map
 
-Means and grids of cells are products of the map with a constant matrix, and everything is part of
-the network's own graph, so an exported network computes all taps for the price of a few reductions.
-The grids are spatial pyramids (Lazebnik, Schmid and Ponce 2006, Beyond Bags of Features).
+Grids of cells are products of the map with a constant matrix, covariances one of the map with
+itself, and everything is part of the network's own graph, so an exported network computes all taps
+for the price of a few reductions. Grids are spatial pyramids (Lazebnik, Schmid and Ponce 2006,
+Beyond Bags of Features); covariances are second-order pooling (Carreira et al. 2012, Semantic
+Segmentation with Second-Order Pooling; Lin, RoyChowdhury and Maji 2015, Bilinear CNN Models). What
+covariances of many channels would take is bounded by projecting the channels at random first.
 
 Letters: b images, h x w positions of a map, k channels.
 """
@@ -21,6 +25,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -29,7 +34,10 @@ from toptune.errors import BackboneError
 #: The pooled output of the network, and with a pooling its final map.
 LAST = "last"
 #: Ways to pool a map; a grid gives one mean per cell.
-POOLINGS = ("mean", "std", "max", "2x2", "3x3")
+POOLINGS = ("mean", "std", "max", "2x2", "3x3", "cov")
+#: Channels up to which covariances are taken of the channels themselves, and how many random
+#: combinations of them there are above: 6,328 and 2,080 covariances.
+COVARIANCE_CHANNELS, PROJECTED_CHANNELS = 112, 64
 #: What `layers="auto"` takes of each of the last `AUTO_STAGES` stages.
 AUTO_POOLINGS = ("mean", "std", "3x3")
 AUTO_STAGES = 3
@@ -168,9 +176,55 @@ class TappedNetwork(nn.Module):
         maps[LAST] = final
         flat = {name: self._flat(name, output) for name, output in maps.items()}
         return [
-            pooled if not tap.pooling else _pooled(*flat[tap.layer], tap.pooling)
+            pooled if not tap.pooling else self._pooled(*flat[tap.layer], tap.pooling)
             for tap in self.taps
         ]
+
+    def _pooled(
+        self,
+        x: Tensor,  # (b, k, h w)
+        shape: tuple[int, int],
+        pooling: str,
+    ) -> Tensor:  # (b, k) or, for a grid, (b, k cells)
+        if pooling == "max":
+            return x.amax(2)
+        mean = x.mean(2)
+        if pooling == "mean":
+            return mean
+        # Centred first: the difference of two large means would not survive half precision.
+        if pooling == "std":
+            return (x - mean[:, :, None]).square().mean(2).sqrt()
+        if pooling == "cov":
+            return self._covariances(x - mean[:, :, None])
+        return torch.matmul(x, self._grid(shape, int(pooling[0])).to(x)).flatten(1)
+
+    def _covariances(
+        self,
+        x: Tensor,  # (b, k, h w), centred
+    ) -> Tensor:  # (b, k (k + 1) / 2)
+        channels = x.shape[1]
+        if channels > COVARIANCE_CHANNELS:
+            name = f"projection_{channels}"
+            if name not in self._buffers:
+                draw = np.random.RandomState(0).randn(PROJECTED_CHANNELS, channels)
+                matrix = torch.from_numpy(draw / math.sqrt(channels)).float()
+                self.register_buffer(name, matrix, persistent=False)
+            x = torch.matmul(self.get_buffer(name).to(x), x)
+            channels = PROJECTED_CHANNELS
+        name = f"triangle_{channels}"
+        if name not in self._buffers:
+            i, j = torch.triu_indices(channels, channels)
+            self.register_buffer(name, i * channels + j, persistent=False)
+        products = torch.matmul(x, x.mT) / x.shape[2]
+        return products.flatten(1)[:, self.get_buffer(name)]
+
+    def _grid(self, shape: tuple[int, int], cells: int) -> Tensor:  # (h w, cells^2)
+        """Weights of the means over cells: a constant of the graph, made on the first use."""
+        name = f"grid_{shape[0]}x{shape[1]}_{cells}"
+        if name not in self._buffers:
+            grid = torch.kron(_cells(shape[0], cells), _cells(shape[1], cells)).T.contiguous()
+            self.register_buffer(name, grid, persistent=False)
+        return self.get_buffer(name)
 
     def _flat(self, name: str, output: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """Turn the output of a layer into (b, k, h w) and (h, w), whatever its layout."""
@@ -188,24 +242,6 @@ class TappedNetwork(nn.Module):
         raise BackboneError(
             f"the layer {name!r} gives an array of shape {tuple(output.shape)}, which is no map"
         )
-
-
-def _pooled(
-    x: Tensor,  # (b, k, h w)
-    shape: tuple[int, int],
-    pooling: str,
-) -> Tensor:  # (b, k) or, for a grid, (b, k cells)
-    if pooling == "max":
-        return x.amax(2)
-    mean = x.mean(2)
-    if pooling == "mean":
-        return mean
-    if pooling == "std":
-        # Centred first: the difference of two large means would not survive half precision.
-        return (x - mean[:, :, None]).square().mean(2).sqrt()
-    cells = int(pooling[0])
-    grid = torch.kron(_cells(shape[0], cells), _cells(shape[1], cells))  # (cells^2, h w)
-    return torch.matmul(x, grid.T.to(x)).flatten(1)
 
 
 def _cells(length: int, cells: int) -> Tensor:  # (cells, length)

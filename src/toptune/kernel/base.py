@@ -18,7 +18,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state
+from sklearn.utils import check_consistent_length, check_random_state, column_or_1d
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
@@ -39,6 +39,7 @@ from toptune.kernel.selection import (
     descend_penalties,
     select,
     selection_subset,
+    whole_group_subset,
 )
 
 LOSSES = ("squared", "logistic")
@@ -62,6 +63,7 @@ class Problem:
     targets: Tensor  # (n, ...), what the criterion compares scores with
     strata: NDArray[np.intp]  # (n,), classes for subsets and centers to keep apart
     criterion: Criterion
+    groups: NDArray[np.intp] | None = None  # (n,), codes of what is left out together
 
     def __len__(self) -> int:
         return len(self.w)
@@ -75,6 +77,7 @@ class Problem:
             w=self.w[rows],
             targets=self.targets[rows],
             strata=self.strata[rows],
+            groups=None if self.groups is None else self.groups[rows],
         )
 
     def double(self) -> Problem:
@@ -171,6 +174,24 @@ class KernelEstimator(BaseEstimator):  # type: ignore[misc]
             return Rows(array, dtype=dtype, device=self._device()), y
         return replace(X, data=array, dtype=dtype, device=self._device()), y
 
+    def _group_codes(
+        self,
+        groups: ArrayLike | None,  # (n,)
+        kept: NDArray[np.bool_],  # (n,)
+    ) -> NDArray[np.intp] | None:
+        """Codes of the groups of the samples that are kept; None where each is its own."""
+        if groups is None:
+            return None
+        names = column_or_1d(groups)
+        check_consistent_length(names, kept)
+        if self._loss() == "logistic":
+            raise ValueError('groups need loss="squared": leave-one-out of whole groups is exact')
+        codes: NDArray[np.intp] = np.unique(names[kept], return_inverse=True)[1]
+        count = int(codes.max(initial=-1)) + 1
+        if count < 2:
+            raise ValueError(f"groups must be at least two different ones, got {count}")
+        return codes if count < len(codes) else None
+
     def _scale(self, d: int, weights: Sequence[float]) -> Tensor | None:  # (d,)
         """Factors of the features that make distances weighted sums over groups."""
         if not weights:
@@ -261,6 +282,7 @@ class KernelEstimator(BaseEstimator):  # type: ignore[misc]
                 part.X.all(),
                 part.Y,
                 part.w,
+                groups=part.groups,
                 kernel=self.kernel,
                 bandwidth=bandwidth,
                 penalties=penalties,
@@ -342,7 +364,7 @@ class KernelEstimator(BaseEstimator):  # type: ignore[misc]
         del X
 
         def evaluate(penalty: float) -> tuple[float, Tensor]:
-            scores = exact_solution(K, whole.Y, whole.w, penalty).leave_one_out()
+            scores = exact_solution(K, whole.Y, whole.w, penalty).leave_one_out(problem.groups)
             return whole.loss(scores), scores
 
         penalty, scores, losses = descend_penalties(
@@ -373,11 +395,15 @@ class KernelEstimator(BaseEstimator):  # type: ignore[misc]
         keep = self.plan_.keep and self.plan_.solver == "direct"
         if centers is None:
             centers, _ = self._centers(problem, self.plan_.n_centers, best.penalty, random_state)
-        system = nystrom_system(self._operator(problem, centers), problem.Y, problem.w, keep=keep)
+        operator = self._operator(problem, centers)
+        system = nystrom_system(operator, problem.Y, problem.w, keep=keep, groups=problem.groups)
         penalty, scores = penalties[0], None
         tried: list[Candidate] = []
         if len(penalties) > 1:
-            rows = selection_subset(problem.strata, PATH_ROWS, random_state=random_state)
+            if problem.groups is None:
+                rows = selection_subset(problem.strata, PATH_ROWS, random_state=random_state)
+            else:
+                rows = whole_group_subset(problem.groups, PATH_ROWS, random_state=random_state)
             part = problem if len(rows) == n else problem.take(rows)
             path = system.path(None if len(rows) == n else rows)
             chosen, tried = best_penalty(

@@ -8,6 +8,7 @@ their columns are mirror images and cost nothing extra).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -198,7 +199,11 @@ class KernelClassifier(ClassifierMixin, KernelEstimator):  # type: ignore[misc]
         return self.loss
 
     def fit(
-        self, X: ArrayLike | Rows, y: ArrayLike, sample_weight: ArrayLike | None = None
+        self,
+        X: ArrayLike | Rows,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
     ) -> KernelClassifier:
         """Choose the hyperparameters, solve, and fit the temperature.
 
@@ -211,6 +216,9 @@ class KernelClassifier(ClassifierMixin, KernelEstimator):  # type: ignore[misc]
             Labels, at least two different ones; or an indicator matrix of 0 and 1 with c columns.
         sample_weight : array-like of shape (n,), optional
             Weights >= 0. A sample of weight zero is as good as absent.
+        groups : array-like of shape (n,), optional
+            Which samples belong together, such as images of one object: "leave-one-out" everywhere
+            then leaves out whole groups. Not with the logistic loss.
 
         Returns
         -------
@@ -235,8 +243,11 @@ class KernelClassifier(ClassifierMixin, KernelEstimator):  # type: ignore[misc]
         kept = weight > 0
         everything = bool(kept.all())
         problem = self._problem(rows, labels[kept], weight[kept])
-        if not everything:
-            problem = Problem(**{**vars(problem), "X": rows.take(np.flatnonzero(kept))})
+        problem = replace(
+            problem,
+            X=rows if everything else rows.take(np.flatnonzero(kept)),
+            groups=self._group_codes(groups, kept),
+        )
         scores = self._solve(problem)
         targets, w = problem.targets, problem.w
         if self._multilabel:
@@ -490,7 +501,11 @@ class KernelRegressor(MultiOutputMixin, RegressorMixin, KernelEstimator):  # typ
         self.random_state = random_state
 
     def fit(
-        self, X: ArrayLike | Rows, y: ArrayLike, sample_weight: ArrayLike | None = None
+        self,
+        X: ArrayLike | Rows,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
     ) -> KernelRegressor:
         """Choose the hyperparameters and solve.
 
@@ -502,6 +517,9 @@ class KernelRegressor(MultiOutputMixin, RegressorMixin, KernelEstimator):  # typ
             Targets, finite.
         sample_weight : array-like of shape (n,), optional
             Weights >= 0. A sample of weight zero is as good as absent.
+        groups : array-like of shape (n,), optional
+            Which samples belong together, such as images of one object: "leave-one-out" everywhere
+            then leaves out whole groups. Not with the logistic loss.
 
         Returns
         -------
@@ -533,6 +551,7 @@ class KernelRegressor(MultiOutputMixin, RegressorMixin, KernelEstimator):  # typ
             targets=Y,
             strata=np.zeros(len(Y), dtype=np.intp),
             criterion=_unexplained,
+            groups=self._group_codes(groups, kept),
         )
         scores = self._solve(problem)
         self.loo_r2_ = 1.0 - _unexplained(scores, problem.Y, problem.w)

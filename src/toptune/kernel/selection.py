@@ -92,6 +92,7 @@ def select(
     Y: Tensor,  # (n, c)
     w: Tensor,  # (n,)
     *,
+    groups: NDArray[np.intp] | None = None,  # (n,)
     kernel: str,
     bandwidth: float | None,
     penalties: Sequence[float],
@@ -107,6 +108,8 @@ def select(
     ----------
     X, Y, w
         Samples, targets and weights; n is small enough for an n x n eigendecomposition.
+    groups
+        Codes of the groups that are left out whole; None: every sample by itself.
     kernel
         A name of `kernels.KERNELS`.
     bandwidth
@@ -135,7 +138,7 @@ def select(
 
         def at(item: tuple[Tensor, float, tuple[float, ...]]) -> tuple[Candidate, list[Candidate]]:
             base, length, weights = item
-            path = exact_path(apply_profile(base, kernel, length), Y, w)
+            path = exact_path(apply_profile(base, kernel, length), Y, w, groups)
             return best_penalty(path, penalties, loss, bandwidth=length, weights=weights)
 
         results = _map_threads(at, bases)
@@ -263,6 +266,20 @@ def selection_subset(
     order = order[np.argsort(strata[order], kind="stable")]
     starts = np.cumsum(counts) - counts
     return np.sort(np.concatenate([order[a : a + q] for a, q in zip(starts, quota, strict=True)]))
+
+
+def whole_group_subset(
+    groups: NDArray[np.intp],  # (n,)
+    size: int,
+    *,
+    random_state: np.random.RandomState,
+) -> NDArray[np.intp]:
+    """Rows of random groups, all rows of each, at most `size` unless the first alone has more."""
+    names, codes, counts = np.unique(groups, return_inverse=True, return_counts=True)
+    order = random_state.permutation(len(names))
+    taken = np.cumsum(counts[order]) <= size
+    taken[0] = True
+    return np.flatnonzero(np.isin(codes, order[taken]))
 
 
 def _quotas(
