@@ -152,7 +152,7 @@ class ExactSolution:
         """Predictions for every sample by the model fitted without it, or without its group.
 
         The weighted residual is lambda N beta_i, and 1 - h_i is lambda N times the i-th diagonal
-        element of the inverse: their ratio has no cancellation. Of a group it is the diagonal block.
+        element of the inverse: their ratio has no cancellation. A group has a diagonal block.
         """
         # A^-1 = L^-T L^-1: its diagonal is the squared columns of L^-1.
         inverse = triangular_inverse(self.L)

@@ -50,7 +50,7 @@ def left_out_residuals(
     shrink: Tensor,  # (r,), H = Q diag(shrink) Q^T
     R: Tensor,  # (k, size, c)
 ) -> Tensor:  # (k, size, c)
-    """Solve (I - H_GG) e_G = r_G for groups of one size, in whichever of its two forms is smaller."""
+    """Solve (I - H_GG) e_G = r_G for groups of one size, in the smaller of its two forms."""
     size, r = Q.shape[1:]
     tiny = 8 * torch.finfo(Q.dtype).eps  # rounding may reach 0 where exact arithmetic is above it
     if size <= r:

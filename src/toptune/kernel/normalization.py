@@ -66,13 +66,11 @@ class FeatureNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator): 
         """
         if not (np.isfinite(self.power) and self.power > 0):
             raise ValueError(f"power must be > 0, got {self.power!r}")
-        X = validate_data(self, X, dtype=[np.float64, np.float32])
-        if self.groups is not None and (
-            sum(self.groups) != X.shape[1] or min(self.groups, default=0) < 1
-        ):
+        validate_data(self, X, dtype=[np.float64, np.float32])
+        d, groups = self.n_features_in_, self.groups
+        if groups is not None and (sum(groups) != d or min(groups, default=0) < 1):
             raise ValueError(
-                f"groups must be numbers of columns > 0 that add up to {X.shape[1]}, got "
-                f"{self.groups!r}"
+                f"groups must be numbers of columns > 0 that add up to {d}, got {groups!r}"
             )
         return self
 
