@@ -11,9 +11,9 @@ import json
 import socket
 import urllib.request
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 from urllib.parse import urlparse
 
 import huggingface_hub
@@ -26,11 +26,14 @@ from timm.models import load_state_dict
 from torch import Tensor, nn
 
 from toptune.errors import BackboneError
-from toptune.features.embedded import EMBEDDED, load_embedded
+from toptune.features.embedded import AUTO_LAYERS, EMBEDDED, load_embedded
 from toptune.features.taps import LAST, Tap, TappedNetwork, parse_layers
 from toptune.images import Geometry
 
 DEFAULT = "efficientnet_lite0"
+
+View = Literal["center", "whole", "mirrored"]
+VIEWS: tuple[str, ...] = get_args(View)
 
 # Networks worth a try that are not installed with this package; any other timm name works as well.
 _SUGGESTED = (
@@ -54,11 +57,14 @@ class Preprocessing:
         How an image is cut and resized.
     mean, std : tuple of float
         Red, green and blue, on the scale 0 to 1.
+    mirrored : bool
+        Whether features are the mean over an image and its mirror image.
     """
 
     geometry: Geometry
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    mirrored: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return the values by name, as JSON can hold them."""
@@ -143,7 +149,13 @@ class BackboneInfo:
     note: str = ""
 
 
-def load_backbone(name: str = DEFAULT, *, layers: str | Sequence[str] = LAST) -> Backbone:
+def load_backbone(
+    name: str = DEFAULT,
+    *,
+    layers: str | Sequence[str] = LAST,
+    view: View = "center",
+    resolution: int | None = None,
+) -> Backbone:
     """Find a network and its weights.
 
     Parameters
@@ -156,8 +168,14 @@ def load_backbone(name: str = DEFAULT, *, layers: str | Sequence[str] = LAST) ->
     layers : "last", "auto" or sequence of str, default="last"
         What the features are: the pooled output of the network; that and pooled maps of its last
         stages; or layers by name, each ``LAYER`` or ``LAYER:POOLING`` with the poolings mean, std,
-        max, 2x2 and 3x3. Layers are "last" and any module of the network that gives a map, such
-        as ``blocks.4``.
+        max, 2x2, 3x3 and cov. Layers are "last" and any module of the network that gives a map,
+        such as ``blocks.4``.
+    view : {"center", "whole", "mirrored"}, default="center"
+        What of an image the network sees: what belongs to its weights, usually the central part;
+        all of it, whatever its aspect ratio; all of it and its mirror image, the features being
+        the mean of both, at twice the cost.
+    resolution : int, optional
+        Height and width of the network's input, pixels; by default what belongs to its weights.
 
     Returns
     -------
@@ -166,8 +184,10 @@ def load_backbone(name: str = DEFAULT, *, layers: str | Sequence[str] = LAST) ->
     Raises
     ------
     BackboneError
-        If the name is unknown, the weights are not there, damaged or of another architecture, or
-        there is no such layer.
+        If the name is unknown, the weights are not there, damaged or of another architecture,
+        there is no such layer, or the network cannot run at the resolution.
+    ValueError
+        For another view or a resolution below 32.
 
     Examples
     --------
@@ -177,7 +197,11 @@ def load_backbone(name: str = DEFAULT, *, layers: str | Sequence[str] = LAST) ->
     >>> load_backbone(layers=["last", "blocks.6:2x2"]).groups
     {'last': 1280, 'blocks.6:2x2': 1280}
     """
-    return _frozen(name, *_found(name), layers)
+    if view not in VIEWS:
+        raise ValueError(f"view must be one of {', '.join(VIEWS)}, got {view!r}")
+    if resolution is not None and resolution < 32:
+        raise ValueError(f"resolution must be at least 32 pixels, got {resolution!r}")
+    return _frozen(name, *_found(name), layers, view, resolution)
 
 
 def _found(name: str) -> tuple[str, nn.Module]:
@@ -353,15 +377,24 @@ def _cached_names() -> list[str]:
 
 
 def _frozen(
-    name: str, architecture: str, module: nn.Module, layers: str | Sequence[str] = LAST
+    name: str,
+    architecture: str,
+    module: nn.Module,
+    layers: str | Sequence[str] = LAST,
+    view: View = "center",
+    resolution: int | None = None,
 ) -> Backbone:
     module.eval().requires_grad_(False)
-    taps = parse_layers(layers, module)
+    taps = parse_layers(layers, module, auto=AUTO_LAYERS if name in EMBEDDED else ())
     weights_sha256 = _hash_tensors(module.state_dict())
-    preprocessing = _preprocessing(name, module)
+    preprocessing = _preprocessing(name, module, view, resolution)
     groups = {LAST: _width(module)}
-    if taps != (Tap(LAST, ""),):
-        module = TappedNetwork(module, taps, preprocessing.geometry.size).eval()
+    if taps != (Tap(LAST, ""),) or view == "mirrored":
+        size, mirrored = preprocessing.geometry.size, view == "mirrored"
+        try:
+            module = TappedNetwork(module, taps, size, mirrored=mirrored).eval()
+        except (RuntimeError, AssertionError) as error:
+            raise BackboneError(f"{name} cannot run on {size} pixels: {_line(error)}") from error
         groups = module.groups
     return Backbone(
         name=name,
@@ -383,7 +416,9 @@ def _width(module: nn.Module) -> int:
     return int(getattr(module, "head_hidden_size", None) or module.num_features)  # type: ignore[arg-type]
 
 
-def _preprocessing(name: str, module: nn.Module) -> Preprocessing:
+def _preprocessing(
+    name: str, module: nn.Module, view: View, resolution: int | None
+) -> Preprocessing:
     config = resolve_data_config({}, model=module)  # type: ignore[no-untyped-call]
     channels, height, width = config["input_size"]
     if channels != 3:
@@ -396,7 +431,11 @@ def _preprocessing(name: str, module: nn.Module) -> Preprocessing:
         interpolation=config["interpolation"],
         fill=(round(255 * mean[0]), round(255 * mean[1]), round(255 * mean[2])),
     )
-    return Preprocessing(geometry, mean, std)
+    if view != "center":
+        geometry = replace(geometry, crop_pct=1.0, crop_mode="squash")
+    if resolution is not None:
+        geometry = replace(geometry, size=(resolution, resolution))
+    return Preprocessing(geometry, mean, std, mirrored=view == "mirrored")
 
 
 def _hash_tensors(tensors: dict[str, Tensor]) -> str:

@@ -38,9 +38,9 @@ POOLINGS = ("mean", "std", "max", "2x2", "3x3", "cov")
 #: Channels up to which covariances are taken of the channels themselves, and how many random
 #: combinations of them there are above: 6,328 and 2,080 covariances.
 COVARIANCE_CHANNELS, PROJECTED_CHANNELS = 112, 64
-#: What `layers="auto"` takes of each of the last `AUTO_STAGES` stages.
-AUTO_POOLINGS = ("mean", "std", "3x3")
-AUTO_STAGES = 3
+#: `layers="auto"` takes these of so many of the last stages, beside `LAST`; docs/concepts.md says
+#: what else was tried.
+AUTO_STAGES = {"3x3": 3, "cov": 2}
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,9 @@ class Tap:
         return f"{self.layer}:{self.pooling}" if self.pooling else self.layer
 
 
-def parse_layers(layers: str | Sequence[str], network: nn.Module) -> tuple[Tap, ...]:
+def parse_layers(
+    layers: str | Sequence[str], network: nn.Module, *, auto: Sequence[str] = ()
+) -> tuple[Tap, ...]:
     """Turn "last", "auto" or names of taps into taps.
 
     Parameters
@@ -63,6 +65,8 @@ def parse_layers(layers: str | Sequence[str], network: nn.Module) -> tuple[Tap, 
         "last", "auto", or a sequence of ``LAYER`` and ``LAYER:POOLING``.
     network
         A timm network; "auto" wants its ``feature_info``.
+    auto
+        Names that "auto" stands for; if there are none, poolings of the last stages.
 
     Raises
     ------
@@ -70,7 +74,9 @@ def parse_layers(layers: str | Sequence[str], network: nn.Module) -> tuple[Tap, 
         If a layer or a pooling does not exist, or a tap is named twice.
     """
     if layers == "auto":
-        return _automatic(network)
+        if not auto:
+            return _automatic(network)
+        layers = auto
     names = [layers] if isinstance(layers, str) else list(layers)
     taps = tuple(_parse(name, network) for name in names)
     if not taps:
@@ -88,8 +94,11 @@ def stage_names(network: nn.Module) -> list[str]:
 
 
 def _automatic(network: nn.Module) -> tuple[Tap, ...]:
-    stages = [name for name in stage_names(network) if _has(network, name)][-AUTO_STAGES:]
-    return (Tap(LAST, ""), *(Tap(stage, how) for stage in stages for how in AUTO_POOLINGS))
+    stages = [name for name in stage_names(network) if _has(network, name)]
+    return (
+        Tap(LAST, ""),
+        *(Tap(stage, how) for how, count in AUTO_STAGES.items() for stage in stages[-count:]),
+    )
 
 
 def _has(network: nn.Module, name: str) -> bool:
@@ -126,6 +135,8 @@ class TappedNetwork(nn.Module):
         What to return, in this order.
     size
         Height and width of the images, pixels; only to measure the widths of the taps.
+    mirrored
+        Return the mean over the image and its mirror image.
 
     Attributes
     ----------
@@ -138,10 +149,18 @@ class TappedNetwork(nn.Module):
         If the output of a tapped layer is no map of activations.
     """
 
-    def __init__(self, network: nn.Module, taps: Sequence[Tap], size: tuple[int, int]) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        taps: Sequence[Tap],
+        size: tuple[int, int],
+        *,
+        mirrored: bool = False,
+    ) -> None:
         super().__init__()
         self.network = network
         self.taps = tuple(taps)
+        self.mirrored = mirrored
         with torch.no_grad():
             example = torch.zeros(1, 3, *size, device=next(network.parameters()).device)
             parts = self._parts(example)
@@ -152,7 +171,10 @@ class TappedNetwork(nn.Module):
         x: Tensor,  # (b, 3, height, width)
     ) -> Tensor:  # (b, d)
         """Features of normalised images."""
-        return torch.cat(self._parts(x), dim=1)
+        features = torch.cat(self._parts(x), dim=1)
+        if self.mirrored:
+            features = (features + torch.cat(self._parts(x.flip(3)), dim=1)) / 2
+        return features
 
     def _parts(self, x: Tensor) -> list[Tensor]:  # each (b, width of the tap)
         maps: dict[str, Tensor] = {}
