@@ -17,9 +17,8 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.exceptions import NotFittedError
 
+from toptune.classifier import ImageClassifier, given_images, training_labels
 from toptune.errors import DataError, DataWarning, ModelFileError
 from toptune.features import (
     Backbone,
@@ -30,23 +29,15 @@ from toptune.features import (
     load_backbone,
     make_engine,
 )
-from toptune.images import (
-    Images,
-    ImageSet,
-    ImageSource,
-    labelled_images,
-    splits_of,
-    unlabelled_images,
-)
+from toptune.images import Images, ImageSet, ImageSource
 from toptune.kernel import FeatureNormalizer, KernelClassifier, Rows
 from toptune.kernel.estimators import Kernel
 from toptune.metrics import Evaluation, evaluate_probabilities
 from toptune.model_file import Model, read_model, write_model
-from toptune.predictions import Predictions
 from toptune.versions import library_versions
 
 
-class TopTuner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class TopTuner(ImageClassifier):
     """Image classifier: frozen network, features extracted once, fast kernel head.
 
     Parameters
@@ -157,10 +148,7 @@ class TopTuner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         BackboneError
             If the network or its weights cannot be had.
         """
-        given = [item for item in (data, paths, images) if item is not None]
-        if len(given) != 1:
-            raise DataError("give the images in one way: data, paths= or images=")
-        image_set, names = labelled_images(given[0], labels, split=split)
+        image_set, names = given_images(data, labels, paths=paths, images=images, split=split)
         return self._fit_features(self._extract(image_set), names)
 
     def fit_features(self, features: Features) -> TopTuner:
@@ -187,10 +175,8 @@ class TopTuner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self._fit_features(features, {})
 
     def _fit_features(self, features: Features, names: dict[str, Any]) -> TopTuner:
-        if features.labels is None:
-            raise DataError("these features have no labels: training needs one label per image")
-        y = np.array([names.get(label, label) for label in features.labels.tolist()])
-        _check_classes(y)
+        y = training_labels(features, names)
+        _warn_of_lone_images(y)
         self.head_ = KernelClassifier(
             kernel=self.kernel,
             bandwidth=self.bandwidth,
@@ -223,115 +209,12 @@ class TopTuner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     # ------------------------------------------------------------------------------ answering
 
-    def classify(self, images: Images, *, strict: bool = False) -> Predictions:
-        """Predict images of which some may be unreadable; those are listed, not predicted.
-
-        Parameters
-        ----------
-        images : path, list of images or ImageSet
-            A file, a folder (searched through), or images given directly.
-        strict : bool, default=False
-            Raise an error for an image that cannot be read.
-
-        Returns
-        -------
-        Predictions
-
-        Raises
-        ------
-        DataError
-            If not one image can be read, or, with `strict`, if one cannot.
-        """
-        self._check_fitted()
-        features = self._extract(unlabelled_images(images), strict=strict)
-        proba = self._proba(features)
-        return Predictions(features.ids, self.classes_, proba, features.quarantined)
-
-    def predict_proba(self, images: Images) -> NDArray[np.float64]:
-        """Calibrated class probabilities, one row per image.
-
-        Parameters
-        ----------
-        images : path, list of images or ImageSet
-            A file, a folder (searched through), or images given directly.
-
-        Returns
-        -------
-        ndarray of shape (n, c), columns in the order of `classes_`.
-
-        Raises
-        ------
-        DataError
-            If an image cannot be read: rows must match the images. `classify` goes on instead.
-        """
-        self._check_fitted()
-        return self._proba(self._extract(unlabelled_images(images), strict=True))
-
-    def predict(self, images: Images) -> NDArray[Any]:
-        """Most probable class of each image; arguments and errors as for `predict_proba`."""
-        best = self.predict_proba(images).argmax(axis=1)  # also what tells that it is fitted
-        labels: NDArray[Any] = self.classes_[best]
-        return labels
-
-    def evaluate(
-        self,
-        data: Images,
-        labels: ArrayLike | str | os.PathLike[str] | None = None,
-        *,
-        split: str | None = None,
-    ) -> Evaluation:
-        """Compare predictions with the labels of a data set.
-
-        Parameters
-        ----------
-        data, labels
-            As for `fit`.
-        split : str, optional
-            Split to evaluate; by default test where the data has one, else val, else everything.
-
-        Returns
-        -------
-        Evaluation
-
-        Raises
-        ------
-        DataError
-            If the data has a class that the model does not know.
-        """
-        self._check_fitted()
-        if split is None and isinstance(data, str | os.PathLike):
-            table = labels if isinstance(labels, str | os.PathLike) else None
-            present = splits_of(data, labels=table)
-            split = next((name for name in ("test", "val", "train") if name in present), None)
-        image_set, _ = labelled_images(data, labels, split=split)
-        return self.evaluate_features(self._extract(image_set))
-
     def evaluate_features(self, features: Features) -> Evaluation:
         """Compare predictions with the labels of features extracted before; see `evaluate`."""
         self._check_fitted()
         self._check_provenance(features.provenance, "these features")
         _check_finite(features)
-        if features.labels is None:
-            raise DataError("these images have no labels to compare with")
-        known = {str(label): label for label in self.classes_.tolist()}
-        unknown = sorted(set(features.labels.tolist()) - known.keys())
-        if unknown:
-            raise DataError(
-                f"the data has classes that the model does not know: {', '.join(unknown)} "
-                f"(it knows {', '.join(known)}); leave their images out, or train with them"
-            )
-        y = np.array([known[label] for label in features.labels.tolist()])
-        return evaluate_probabilities(y, self._proba(features), self.classes_)
-
-    def score(
-        self,
-        data: Images,
-        labels: ArrayLike | str | os.PathLike[str] | None = None,
-        *,
-        split: str | None = None,
-    ) -> float:
-        """Accuracy on a data set; arguments and errors as for `evaluate`."""
-        return self.evaluate(data, labels, split=split).accuracy
+        return self._compare(features)
 
     # -------------------------------------------------------------------------------- storing
 
@@ -456,10 +339,6 @@ class TopTuner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _proba(self, features: Features) -> NDArray[np.float64]:
         return self.head_.predict_proba(self._rows(features))
 
-    def _check_fitted(self) -> None:
-        if not hasattr(self, "head_"):
-            raise NotFittedError("this TopTuner is not fitted yet: call fit or load first")
-
 
 def _check_finite(features: Features) -> None:
     step = 4096  # rows at a time: they may be in a file larger than memory
@@ -472,13 +351,8 @@ def _check_finite(features: Features) -> None:
         )
 
 
-def _check_classes(y: NDArray[Any]) -> None:
+def _warn_of_lone_images(y: NDArray[Any]) -> None:
     classes, counts = np.unique(y, return_counts=True)
-    if len(classes) < 2:
-        raise DataError(
-            f"training needs at least two classes, found only {str(classes[0])!r}: labels are the "
-            "names of the folders that hold the images, or those of the manifest"
-        )
     lone = [str(label) for label in classes[counts == 1].tolist()]
     if lone:
         warnings.warn(

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import time
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toptune.errors import DataError, DataWarning
+from toptune.errors import DataError
 from toptune.features.backbones import Backbone
 from toptune.features.cache import FeatureCache, cache_dir
 from toptune.features.engines import Engine, make_engine
@@ -36,6 +35,7 @@ from toptune.images import (
     decode,
     read_source,
 )
+from toptune.images.aside import set_aside, strict_error, warn_set_aside
 from toptune.progress import progress_bar
 
 # New features are stored when so many are waiting, or so many seconds have passed.
@@ -93,7 +93,7 @@ def extract(
     if len(images) == 0 and not images.quarantined:
         raise DataError("there are no images to extract features from")
     if strict and images.quarantined:
-        raise _strict_error(images.quarantined[0])
+        raise strict_error(images.quarantined[0])
     start = time.perf_counter()
     folder = cache_dir() if cache == "auto" else None if cache is None else Path(cache)
     engine = engine or make_engine(backbone, cache=folder)
@@ -114,7 +114,7 @@ def extract(
     found = run.features(
         {"backbone": backbone.name, **spec, "engine": engine.name}, seconds=seconds
     )
-    _warn(images, found)
+    warn_set_aside(images.labels, found.labels, found.quarantined, stacklevel=2)
     return found
 
 
@@ -244,53 +244,21 @@ class _Run:
     def _set_aside(self, image: int, reason: str) -> None:
         self.faults[image] = reason
         if self.strict:
-            raise _strict_error(Quarantined(self.images.ids[image], reason))
+            raise strict_error(Quarantined(self.images.ids[image], reason))
 
     def features(self, provenance: dict[str, object], *, seconds: float) -> Features:
         """Return the rows of the images that could be read."""
-        images, X = self.images, self.X
-        found = tuple(Quarantined(images.ids[i], self.faults[i]) for i in sorted(self.faults))
-        quarantined = images.quarantined + found
-        if len(self.faults) == len(images):
-            first = quarantined[0]
-            raise DataError(
-                f"none of the {len(quarantined)} images can be read; the first, {first.id!r}: "
-                f"{first.reason}"
-            )
+        kept, quarantined = set_aside(self.images, self.faults)
+        X = self.X
         if self.faults:
-            kept = [i for i in range(len(images)) if i not in self.faults]
-            images, X = images.subset(kept), X[kept]
+            X = X[[i for i in range(len(X)) if i not in self.faults]]
         return Features(
             X=X,
-            ids=images.ids,
-            labels=images.labels,
+            ids=kept.ids,
+            labels=kept.labels,
             groups=self.groups,
             provenance=provenance,
             quarantined=quarantined,
             seconds=seconds,
             image_groups=images.groups,
         )
-
-
-def _strict_error(item: Quarantined) -> DataError:
-    return DataError(f"{item.id}: {item.reason} (unreadable images are errors in strict mode)")
-
-
-def _warn(images: ImageSet, found: Features) -> None:
-    if found.quarantined:
-        first = found.quarantined[0]
-        n = len(found.quarantined)
-        warnings.warn(
-            f"{n} {'image' if n == 1 else 'images'} could not be read and "
-            f"{'is' if n == 1 else 'are'} left out; the first, {first.id}: {first.reason}",
-            DataWarning,
-            stacklevel=3,
-        )
-    if images.labels is not None and found.labels is not None:
-        lost = sorted(set(images.labels.tolist()) - set(found.labels.tolist()))
-        if lost:
-            warnings.warn(
-                f"classes without one readable image are left out: {', '.join(lost)}",
-                DataWarning,
-                stacklevel=3,
-            )
