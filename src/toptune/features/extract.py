@@ -260,5 +260,5 @@ class _Run:
             provenance=provenance,
             quarantined=quarantined,
             seconds=seconds,
-            image_groups=images.groups,
+            image_groups=kept.groups,
         )

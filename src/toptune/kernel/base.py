@@ -34,6 +34,7 @@ from toptune.kernel.selection import (
     PENALTIES,
     SELECTION_SAMPLES,
     Candidate,
+    Index,
     as_float,
     best_penalty,
     descend_penalties,
@@ -49,8 +50,8 @@ LOGISTIC_PENALTY = 1 / 8
 #: Relative residual at which conjugate gradient may stop for rounding without a warning.
 STAGNATED_RESIDUAL = 1e-4
 
-#: Loss of scores (n, c) for targets (n, ...) with weights (n,); smaller is better.
-Criterion = Callable[[Tensor, Tensor, Tensor], float]
+#: Loss of scores (n, c) for targets (n, ...) with weights (n,), differentiable; smaller is better.
+Criterion = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,12 +86,20 @@ class Problem:
         X = replace(self.X, dtype=torch.float64)
         return replace(self, X=X, Y=self.Y.double(), w=self.w.double())
 
+    def loss_of(
+        self,
+        scores: Tensor,  # (k, c)
+        rows: Index,  # k of the samples
+    ) -> Tensor:
+        """Return what the selection minimises, for some of the samples."""
+        return self.criterion(scores, self.targets[rows], self.w[rows])
+
     def loss(
         self,
         scores: Tensor,  # (n, c)
     ) -> float:
         """Return what the selection minimises."""
-        return self.criterion(scores, self.targets, self.w)
+        return float(self.loss_of(scores, slice(None)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -286,7 +295,7 @@ class KernelEstimator(BaseEstimator):  # type: ignore[misc]
                 kernel=self.kernel,
                 bandwidth=bandwidth,
                 penalties=penalties,
-                loss=part.loss,
+                loss=part.loss_of,
                 widths=() if weights is not None else self._widths(d),
             )
             if weights is None:
