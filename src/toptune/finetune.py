@@ -20,7 +20,7 @@ from toptune.classifier import ImageClassifier, given_images, training_labels
 from toptune.features import Backbone, Features, extract, load_backbone, make_engine
 from toptune.images import Images, ImageSet, ImageSource
 from toptune.training.fitting import Fitting
-from toptune.training.loop import Machine, Mode, Recipe
+from toptune.training.recipe import Machine, Mode, Recipe
 from toptune.training.pixels import decode_images, training_geometry
 from toptune.versions import library_versions
 
@@ -70,6 +70,7 @@ class FineTuner(ImageClassifier):
     ) -> FineTuner:
         """Train."""
         image_set, names = given_images(data, labels, paths=paths, images=images, split=split)
+        recipe = self._recipe()
         training_labels(image_set, names)  # what is wrong with them is said before the work
         backbone = load_backbone(self.backbone)
         engine = make_engine(backbone, precision=self.precision)
@@ -81,16 +82,19 @@ class FineTuner(ImageClassifier):
             backbone,
             decoded,
             codes,
-            recipe=self._recipe(),
+            recipe=recipe,
+            learning_rate=None if self.learning_rate == "auto" else self.learning_rate,
+            patience=self.patience,
             machine=Machine(engine.device, engine.precision),
             random_state=self.random_state,
+            checkpoint=self.checkpoint,
         )
         fitting.go()
         self.network_ = fitting.network
         self.learning_rate_ = fitting.learning_rate
+        self.selection_ = fitting.selection
         self.history_ = fitting.history
         self.seconds_ = {"decode": decoded.seconds, **fitting.seconds}
-        self.classes_ = classes
         self.ids_ = decoded.images.ids
         self.quarantined_ = decoded.quarantined
         self.provenance_ = {
@@ -100,13 +104,13 @@ class FineTuner(ImageClassifier):
             "device": engine.device,
             "versions": library_versions(),
         }
+        self.classes_ = classes
         self._set_trained(backbone)
         return self
 
     def _recipe(self) -> Recipe:
         return Recipe(
             mode=self.mode,
-            learning_rate=self.learning_rate,
             epochs=self.epochs,
             batch_size=self.batch_size,
             layer_decay=self.layer_decay,
