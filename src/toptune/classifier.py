@@ -74,7 +74,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return Predictions(features.ids, self.classes_, proba, features.quarantined)
 
     def predict_proba(self, images: Images) -> NDArray[np.float64]:
-        """Calibrated class probabilities, one row per image.
+        """Class probabilities, one row per image.
 
         Parameters
         ----------
@@ -132,7 +132,6 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         image_set, _ = labelled_images(data, labels, split=split)
         return self._compare(self._extract(image_set))
 
-
     def score(
         self,
         data: Images,
@@ -183,9 +182,7 @@ def given_images(
     return labelled_images(given[0], labels, split=split)
 
 
-def training_labels(
-    labelled: Features | ImageSet, names: dict[str, Any]
-) -> NDArray[Any]:  # (n,)
+def training_labels(labelled: Features | ImageSet, names: dict[str, Any]) -> NDArray[Any]:  # (n,)
     """Labels to train on, as they were given: `names` has them by their text.
 
     Raises

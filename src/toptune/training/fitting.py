@@ -189,9 +189,7 @@ class Fitting:
             accuracy, log_loss = run.validate()
         except TrainingDiverged:
             accuracy, log_loss = 0.0, math.inf
-        self.selection.append(
-            {"learning_rate": rate, "accuracy": accuracy, "log_loss": log_loss}
-        )
+        self.selection.append({"learning_rate": rate, "accuracy": accuracy, "log_loss": log_loss})
 
     def _chosen(self) -> float:
         """Learning rate with the highest accuracy, of several the one with the lowest loss."""

@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from scipy.special import log_softmax
-from timm.utils import ModelEmaV3
+from timm.utils import ModelEmaV3  # type: ignore[attr-defined]
 from torch import Tensor, nn
 
 from toptune.features import Preprocessing
@@ -64,7 +64,7 @@ class TrainingData:
 
 @dataclass(frozen=True, eq=False)
 class ValidationData:
-    """Pictures that are not trained on, pixels (n, h, w, 3) as evaluation sees them, and classes."""
+    """Pictures that are not trained on: pixels (n, h, w, 3) as evaluation sees them, classes."""
 
     pixels: NDArray[np.uint8]
     codes: NDArray[np.intp]
@@ -154,7 +154,7 @@ class Run:
         self.optimizer = torch.optim.AdamW(
             parameter_groups(self.network, self.recipe.layer_decay), fused=True
         )
-        self.ema: ModelEmaV3 | None = None
+        self.ema: Any = None
         if self.recipe.ema:
             self.ema = ModelEmaV3(self.network, decay=EMA_DECAY, use_warmup=True)
 
@@ -192,7 +192,7 @@ class Run:
         row["seconds"] = time.perf_counter() - start
 
     def validate(self) -> tuple[float, float]:
-        """Return accuracy and log-loss on the validation part; the loss is infinite if undefined."""
+        """Return accuracy and log-loss on the validation part; infinite where it is undefined."""
         if self.validation is None:
             raise ValueError("this run has no validation part")
         pixels, codes = self.validation.pixels, self.validation.codes
@@ -204,13 +204,14 @@ class Run:
     # -------------------------------------------------------------------------------- details
 
     def _averaged(self) -> nn.Module:
-        return self.network if self.ema is None else self.ema.module
+        averaged: nn.Module = self.network if self.ema is None else self.ema.module
+        return averaged
 
     def _watched(self) -> list[float]:
         return [row["val_loss"] for row in self.history if "val_loss" in row]
 
     def _best_epoch(self) -> int:
-        """Number of the epoch with the lowest validation loss, from 1; 0 before there is any."""
+        """Count from 1 to the epoch with the lowest validation loss; 0 before there is any."""
         losses = self._watched()
         return 1 + int(np.argmin(losses)) if losses else 0
 
