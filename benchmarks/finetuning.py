@@ -130,10 +130,14 @@ def print_summary(settings: dict[str, Any]) -> None:
     for dataset in sorted({r["dataset"] for r in wanted}):
         own = [r for r in wanted if r["dataset"] == dataset]
         seconds = float(np.mean([r["seconds"]["fit"] for r in own]))
-        rows.append([dataset, own[0]["n_train"], float(np.mean([r["accuracy"] for r in own])), seconds])
+        rows.append(
+            [dataset, own[0]["n_train"], float(np.mean([r["accuracy"] for r in own])), seconds]
+        )
     if rows:
         rows.append(["MEAN", "", *(float(np.mean([row[k] for row in rows])) for k in (2, 3))])
-    common.print_table(f"fine-tuning {settings}", ["data set", "images", "accuracy", "seconds"], rows)
+    common.print_table(
+        f"fine-tuning {settings}", ["data set", "images", "accuracy", "seconds"], rows
+    )
 
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return Predictions(features.ids, self.classes_, proba, features.quarantined)
 
     def predict_proba(self, images: Images) -> NDArray[np.float64]:
-        """Calibrated class probabilities, one row per image.
+        """Class probabilities, one row per image.
 
         Parameters
         ----------

@@ -58,7 +58,7 @@ class FastDepthwise(TorchFunctionMode):
                 dtype = torch.get_autocast_dtype("cpu")
                 x, weight = x.to(dtype), weight.to(dtype)
                 bias = None if bias is None else bias.to(dtype)
-            return _Depthwise.apply(x, weight, bias, stride, padding)  # type: ignore[no-untyped-call]
+            return _Depthwise.apply(x, weight, bias, stride, padding)
         return function(*args, **(kwargs or {}))
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections import Counter
 from typing import Any, Literal
 
 import torch
 from timm.models import group_parameters
-from timm.optim import param_groups_layer_decay
-from torch import Tensor, nn
+from timm.optim import param_groups_layer_decay  # type: ignore[attr-defined]
+from torch import nn
 
 from toptune.features import Backbone
 
@@ -91,14 +90,7 @@ def parameter_groups(network: nn.Module, layer_decay: float) -> list[dict[str, A
     The group of a layer has ``lr_scale = layer_decay ** (layers above it)``. Biases and the
     parameters of normalisations do not decay.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        groups: list[dict[str, Any]] = param_groups_layer_decay(
-            network, weight_decay=WEIGHT_DECAY, layer_decay=layer_decay
-        )
+    groups: list[dict[str, Any]] = param_groups_layer_decay(
+        network, weight_decay=WEIGHT_DECAY, layer_decay=layer_decay
+    )
     return groups
-
-
-def state_of(network: nn.Module) -> dict[str, Tensor]:
-    """Copy all tensors of a network to the CPU."""
-    return {name: t.detach().cpu().clone() for name, t in network.state_dict().items()}
