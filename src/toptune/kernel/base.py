@@ -23,6 +23,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from toptune.kernel.centers import CENTERS, balanced_centers, leverage_centers, uniform_centers
+from toptune.kernel.cholesky import NotPositiveDefiniteError
 from toptune.kernel.exact import exact_solution
 from toptune.kernel.falkon import falkon
 from toptune.kernel.kernels import INNER, check_kernel, kernel_matrix
@@ -45,6 +46,9 @@ LOSSES = ("squared", "logistic")
 SOLVERS = ("auto", "direct", "falkon")
 #: The logistic loss curves at most 1/8 as much as the squared one, so its penalty starts there.
 LOGISTIC_PENALTY = 1 / 8
+#: Penalty, over the mean of the kernel's diagonal, down to which float32 entries do: their rounding
+#: moves eigenvalues of K by a few eps times its Frobenius norm, which is at most its trace.
+ROUNDED_PENALTY = 10 * torch.finfo(torch.float32).eps
 #: Relative residual at which conjugate gradient may stop for rounding without a warning.
 STAGNATED_RESIDUAL = 1e-4
 
@@ -333,16 +337,19 @@ class KernelEstimator(BaseEstimator):  # type: ignore[misc]
         random_state: np.random.RandomState,
     ) -> Solution:
         n = len(problem)
-        # The factorisation that counts is in float64 whatever the features are; small problems
-        # are in float64 throughout.
+        # The factorisation that counts is in float64 whatever the features are, and the entries are
+        # too where the penalty is near their rounding; small problems are in float64 throughout.
         small = len(subset) == n
         whole = problem.double() if small else problem
         X = whole.X.all()
         K = kernel_matrix(X, X, self.kernel, self.bandwidth_)
         del X
 
-        def evaluate(penalty: float) -> tuple[float, Tensor]:
-            scores = exact_solution(K, whole.Y, whole.w, penalty).leave_one_out()
+        def evaluate(penalty: float) -> tuple[float, Tensor | None]:
+            try:
+                scores = exact_solution(K, whole.Y, whole.w, penalty).leave_one_out()
+            except NotPositiveDefiniteError:
+                return np.inf, None
             return whole.loss(scores), scores
 
         penalty, scores, losses = descend_penalties(
@@ -350,10 +357,17 @@ class KernelEstimator(BaseEstimator):  # type: ignore[misc]
         )
         selected_at = time.perf_counter()
         exact = problem.double()
-        alpha = exact_solution(K.double(), exact.Y, exact.w, penalty).alpha
-        return Solution(
-            alpha, np.arange(n), penalty, scores, self._as_candidates(losses), selected_at
-        )
+        resolved = ROUNDED_PENALTY * float(whole.w @ K.diagonal()) < penalty * float(whole.w.sum())
+        if scores is not None and (K.dtype == torch.float64 or resolved):
+            found = exact_solution(K.double(), exact.Y, exact.w, penalty)
+        else:
+            X = exact.X.all()
+            K = kernel_matrix(X, X, self.kernel, self.bandwidth_)
+            found = exact_solution(K, exact.Y, exact.w, penalty)
+            scores = found.leave_one_out().to(whole.Y.dtype)
+            losses[penalty] = whole.loss(scores)
+        tried = self._as_candidates(losses)
+        return Solution(found.alpha, np.arange(n), penalty, scores, tried, selected_at)
 
     def _as_candidates(self, losses: Mapping[float, float]) -> list[Candidate]:
         weights = tuple(self.group_weights_.tolist()) if self._feature_scale is not None else ()
