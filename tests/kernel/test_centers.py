@@ -136,6 +136,13 @@ def test_estimated_scores_are_the_exact_ones_up_to_a_small_factor() -> None:
     np.testing.assert_allclose(everything, exact, rtol=1e-6)
 
 
+@pytest.mark.parametrize("penalty", [0.5, 1.0, 7.0])
+def test_a_penalty_above_the_kernel_draws_as_many_centers_as_any(penalty: float) -> None:
+    rows, stands_for = draw(clumps(500, 8), 100, penalty, seed=0)
+    assert len(np.unique(rows)) == 100
+    assert stands_for.sum() == pytest.approx(500)
+
+
 def test_leverage_centers_of_inner_products_and_of_equal_rows() -> None:
     X = np.ones((100, 4))
     for kernel in ("linear", "gaussian"):

@@ -114,7 +114,8 @@ def leverage_centers(
         return np.arange(n), np.ones(n)
     centers, stands_for = np.array([int(random_state.randint(n))]), np.array([float(n)])
     largest = lam = float(kernel_diagonal(X.read(centers), kernel, bandwidth).max())
-    while lam > penalty:
+    last = False
+    while not last:
         lam = max(lam / LEVEL_FACTOR, penalty)
         last = lam == penalty
         wanted = LAST_CANDIDATES * m if last else math.ceil(CANDIDATES * largest / lam)
