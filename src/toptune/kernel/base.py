@@ -19,7 +19,12 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import (
+    check_array,
+    check_consistent_length,
+    check_is_fitted,
+    validate_data,
+)
 from torch import Tensor
 
 from toptune.kernel.centers import CENTERS, balanced_centers, leverage_centers, uniform_centers
@@ -49,6 +54,8 @@ LOGISTIC_PENALTY = 1 / 8
 #: Penalty, over the mean of the kernel's diagonal, down to which float32 entries do: their rounding
 #: moves eigenvalues of K by a few eps times its Frobenius norm, which is at most its trace.
 ROUNDED_PENALTY = 10 * torch.finfo(torch.float32).eps
+#: What features may be kept in; anything else becomes the first.
+DTYPES = (np.float64, np.float32, np.float16)
 #: Relative residual at which conjugate gradient may stop for rounding without a warning.
 STAGNATED_RESIDUAL = 1e-4
 
@@ -158,22 +165,48 @@ class KernelEstimator(BaseEstimator):  # type: ignore[misc]
         Whether values are finite is seen when blocks are read: a pass over the data in advance
         would cost as much as reading it.
         """
-        given: Any = X
-        y = check.get("y")
         if isinstance(X, Rows):
-            given = X.data
-        checked = validate_data(
-            self,
-            given,
-            dtype=[np.float64, np.float32, np.float16],
-            ensure_all_finite=False,
-            **check,
-        )
-        array, y = checked if "y" in check else (checked, None)
-        dtype = torch.float64 if array.dtype == np.float64 else torch.float32
-        if not isinstance(X, Rows):
-            return Rows(array, dtype=dtype, device=self._device()), y
-        return replace(X, data=array, dtype=dtype, device=self._device()), y
+            array, y = self._given_rows(X, **check)
+            rows = replace(X, data=array)
+        else:
+            checked = validate_data(self, X, dtype=DTYPES, ensure_all_finite=False, **check)
+            array, y = checked if "y" in check else (checked, None)
+            rows = Rows(array)
+        double = torch.float64 if isinstance(array, Tensor) else np.float64
+        dtype = torch.float64 if array.dtype == double else torch.float32
+        return replace(rows, dtype=dtype, device=self._device()), y
+
+    def _given_rows(
+        self, X: Rows, *, reset: bool = True, **check: Any
+    ) -> tuple[NDArray[Any] | Tensor, Any]:
+        """Check rows that were given as such; return their data as floating numbers, and y.
+
+        Only rows that the index selects count: the data may be all of a file.
+        """
+        for name in ("offset", "scale"):
+            if getattr(X, name) is not None:
+                raise ValueError(
+                    f"an estimator sets offset and scale of its rows, but they came with a {name}: "
+                    "apply it to the data, or in transform"
+                )
+        data = X.data
+        if not isinstance(data, Tensor):
+            data = check_array(data, dtype=DTYPES, ensure_all_finite=False, estimator=self)
+        elif data.ndim != 2 or data.is_complex():
+            raise ValueError(
+                f"features must be a matrix (n, d) of real numbers, got a tensor of shape "
+                f"{tuple(data.shape)} and {data.dtype}"
+            )
+        else:
+            data = data.detach() if data.is_floating_point() else data.double()
+        if len(X) == 0:
+            raise ValueError("features must have at least one row, got none")
+        validate_data(self, data, skip_check_array=True, reset=reset)  # number of columns
+        if "y" not in check:
+            return data, None
+        y = validate_data(self, reset=False, **check)
+        check_consistent_length(X, y)
+        return data, y
 
     def _scale(self, d: int, weights: Sequence[float]) -> Tensor | None:  # (d,)
         """Factors of the features that make distances weighted sums over groups."""
