@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from kernel_helpers import sample
+from scipy.sparse import csc_array, csr_matrix
 from sklearn.datasets import load_digits, make_multilabel_classification
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process.kernels import RBF
@@ -16,7 +17,7 @@ from sklearn.kernel_ridge import KernelRidge
 from sklearn.metrics import log_loss, r2_score
 from sklearn.preprocessing import StandardScaler
 
-from toptune.kernel import KernelClassifier, KernelRegressor, base
+from toptune.kernel import KernelClassifier, KernelRegressor, Rows, base
 from toptune.kernel.cholesky import JitterWarning, NotPositiveDefiniteError
 from toptune.kernel.exact import exact_solution
 from toptune.kernel.kernels import kernel_matrix
@@ -162,6 +163,19 @@ def test_several_labels_are_a_choice_each() -> None:
     losses = [log_loss(Y[:200, k], proba[:, k]) for k in range(4)]
     # the fitted loss smooths labels by one in n c + 1
     assert model.loo_log_loss_ == pytest.approx(np.mean(losses), abs=0.02)
+
+
+@pytest.mark.parametrize("kind", [csr_matrix, csc_array])
+def test_a_sparse_indicator_matrix_is_as_good_as_a_dense_one(kind: type) -> None:
+    X, Y = make_multilabel_classification(80, 6, n_classes=3, random_state=0)
+    w = np.arange(80) % 3
+    dense = KernelClassifier().fit(X, Y, w)
+    for rows in (X, Rows(X)):
+        model = KernelClassifier().fit(rows, kind(Y), w)
+        np.testing.assert_array_equal(model.dual_coef_, dense.dual_coef_)
+        assert model.score(X, kind(Y)) == dense.score(X, Y)
+    targets = KernelRegressor().fit(X, kind(Y))
+    np.testing.assert_array_equal(targets.dual_coef_, KernelRegressor().fit(X, Y).dual_coef_)
 
 
 def test_several_labels_survive_storage() -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
@@ -174,6 +175,8 @@ class KernelEstimator(BaseEstimator):  # type: ignore[misc]
             rows = Rows(array)
         double = torch.float64 if isinstance(array, Tensor) else np.float64
         dtype = torch.float64 if array.dtype == double else torch.float32
+        # The targets are few: an indicator matrix that came sparse goes on as an array.
+        y = y.toarray() if issparse(y) else y
         return replace(rows, dtype=dtype, device=self._device()), y
 
     def _given_rows(
