@@ -44,7 +44,15 @@ class TopTuner(ImageClassifier):
     ----------
     backbone : str, default="efficientnet_lite0"
         Network: an embedded one, a timm name, ``ARCH=FILE`` or ``local-dir:FOLDER``; see
-        `toptune.features.load_backbone`.
+        `toptune.features.load_backbone`. "auto" compares those that are on this machine.
+    layers : "auto", "last" or sequence of str, default="auto"
+        What the features are: pooled maps of the late layers, their weights chosen by
+        leave-one-out; the pooled output of the network; or layers by name.
+    view : {"whole", "center", "mirrored"}, default="whole"
+        What of an image the network sees: all of it, whatever its aspect ratio; the central part
+        that belongs to the network's weights; all of it and its mirror image, at twice the cost.
+    resolution : int, optional
+        Height and width of the network's input, pixels; by default what belongs to its weights.
     kernel, bandwidth, penalty, n_centers, class_weight
         Passed to `toptune.kernel.KernelClassifier`; "auto" means chosen by leave-one-out.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
@@ -57,6 +65,9 @@ class TopTuner(ImageClassifier):
         setting it aside.
     random_state : int, default=0
         Seed of everything that is drawn.
+    time_budget : float, optional
+        With backbone="auto": seconds that the extraction may take, as measured on a few images;
+        networks that would take longer are not chosen. None leaves the time out of account.
 
     Attributes
     ----------
@@ -90,6 +101,9 @@ class TopTuner(ImageClassifier):
         self,
         *,
         backbone: str = "efficientnet_lite0",
+        layers: str | Sequence[str] = "auto",
+        view: View = "whole",
+        resolution: int | None = None,
         kernel: Kernel = "gaussian",
         bandwidth: float | Literal["auto"] = "auto",
         penalty: float | Literal["auto"] = "auto",
@@ -99,8 +113,12 @@ class TopTuner(ImageClassifier):
         cache: str | os.PathLike[str] | None = "auto",
         strict: bool = False,
         random_state: int = 0,
+        time_budget: float | None = None,
     ) -> None:
         self.backbone = backbone
+        self.layers = layers
+        self.view = view
+        self.resolution = resolution
         self.kernel = kernel
         self.bandwidth = bandwidth
         self.penalty = penalty
@@ -110,6 +128,7 @@ class TopTuner(ImageClassifier):
         self.cache = cache
         self.strict = strict
         self.random_state = random_state
+        self.time_budget = time_budget
 
     # ------------------------------------------------------------------------------- learning
 
@@ -121,6 +140,7 @@ class TopTuner(ImageClassifier):
         paths: Sequence[str | os.PathLike[str]] | None = None,
         images: Sequence[ImageSource] | NDArray[Any] | None = None,
         split: str | None = None,
+        groups: ArrayLike | None = None,
     ) -> TopTuner:
         """Extract the features of labelled images and train the head on them.
 
@@ -135,6 +155,10 @@ class TopTuner(ImageClassifier):
             Other ways to name a list of images.
         split : str, optional
             Split of the data to train on.
+        groups : list, or "near-duplicates", optional
+            What belongs together, one name per image of a list: images of one object, frames of
+            one video. Leave-one-out then leaves out whole groups. A manifest has them in its column
+            ``group``. "near-duplicates" finds groups from the features.
 
         Returns
         -------

@@ -136,6 +136,61 @@ def test_estimated_scores_are_the_exact_ones_up_to_a_small_factor() -> None:
     np.testing.assert_allclose(everything, exact, rtol=1e-6)
 
 
+@pytest.mark.parametrize("penalty", [0.5, 1.0, 7.0])
+def test_a_penalty_above_the_kernel_draws_as_many_centers_as_any(penalty: float) -> None:
+    rows, stands_for = draw(clumps(500, 8), 100, penalty, seed=0)
+    assert len(np.unique(rows)) == 100
+    assert stands_for.sum() == pytest.approx(500)
+
+
+def ill_spread(n: int, seed: int = 0) -> np.ndarray:
+    """Clumps whose sizes fall by a power law: most rows in a few, many clumps of a row or two."""
+    rng = np.random.default_rng(seed)
+    sizes = 1.0 / np.arange(1, n // 10 + 1) ** 1.3
+    which = rng.choice(len(sizes), n, p=sizes / sizes.sum())
+    return 4 * rng.normal(size=(len(sizes), 5))[which] + 0.05 * rng.normal(size=(n, 5))
+
+
+def unexplained(X: np.ndarray, rows: np.ndarray) -> float:
+    """Mean over all rows of k(x, x) minus what the centers explain of it."""
+    T = torch.tensor(X)
+    K = kernel_matrix(T[rows], T[rows], "gaussian", 1.0)
+    K.diagonal().add_(1e-10)
+    k = kernel_matrix(T[rows], T, "gaussian", 1.0)
+    half = torch.linalg.solve_triangular(torch.linalg.cholesky(K), k, upper=False)
+    return float(1 - half.square().sum(0).mean())
+
+
+def test_every_level_scores_a_bounded_number_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(centers, "LEVEL_CENTERS", 100)
+    original, scored = centers._leverage_scores, []
+
+    def watched(X: Rows, rows: np.ndarray, *args: object, **named: object) -> np.ndarray:
+        scored.append(len(rows))
+        return original(X, rows, *args, **named)
+
+    monkeypatch.setattr(centers, "_leverage_scores", watched)
+    draw(ill_spread(4000), 300, 6e-8, seed=0)
+    assert len(scored) >= 10  # a factor of four each
+    # Below 2 / 4000 every level scored all rows.
+    assert max(scored[:-1]) == centers.CANDIDATES_PER_CENTER * 100
+    assert scored[-1] == centers.CANDIDATES_PER_CENTER * 300
+
+
+def test_candidates_that_are_few_give_centers_as_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(centers, "LEVEL_CENTERS", 200)
+    X, m = ill_spread(4000), 800
+    few = np.mean([unexplained(X, draw(X, m, 1e-3, seed)[0]) for seed in range(3)])
+    monkeypatch.setattr(centers, "CANDIDATES_PER_CENTER", 4000)
+    all_rows = np.mean([unexplained(X, draw(X, m, 1e-3, seed)[0]) for seed in range(3)])
+    uniform = np.mean(
+        [unexplained(X, uniform_centers(4000, m, random_state=seeded(seed))) for seed in range(3)]
+    )
+    # Standard deviation between seeds: 7 % of the first two, which are a sixth of the third.
+    assert few < 1.2 * all_rows
+    assert few < 0.3 * uniform
+
+
 def test_leverage_centers_of_inner_products_and_of_equal_rows() -> None:
     X = np.ones((100, 4))
     for kernel in ("linear", "gaussian"):

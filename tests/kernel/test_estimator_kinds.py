@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from kernel_helpers import sample
+from scipy.sparse import csc_array, csr_matrix
 from sklearn.datasets import load_digits, make_multilabel_classification
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process.kernels import RBF
@@ -15,8 +17,11 @@ from sklearn.kernel_ridge import KernelRidge
 from sklearn.metrics import log_loss, r2_score
 from sklearn.preprocessing import StandardScaler
 
-from toptune.kernel import KernelClassifier, KernelRegressor, base
-from toptune.kernel.cholesky import JitterWarning
+from toptune.kernel import KernelClassifier, KernelRegressor, Rows, base
+from toptune.kernel.cholesky import JitterWarning, NotPositiveDefiniteError
+from toptune.kernel.exact import exact_solution
+from toptune.kernel.kernels import kernel_matrix
+from toptune.kernel.selection import PENALTIES
 
 
 def digits() -> tuple[np.ndarray, np.ndarray]:
@@ -99,6 +104,45 @@ def test_a_constant_target_is_predicted_exactly() -> None:
     assert np.array_equal(KernelRegressor().fit(X, np.full(50, 3.0)).predict(X), np.full(50, 3.0))
 
 
+def cubic(n: int) -> tuple[np.ndarray, np.ndarray]:
+    X = np.random.default_rng(n).normal(size=(n, 5)).astype(np.float32)
+    return X, X[:, 0].astype(float) ** 3 + X[:, 1] * X[:, 2]
+
+
+def test_penalties_that_float32_cannot_factorise_are_not_chosen() -> None:
+    """Above 800 samples float32 features have a float32 walk over the penalties."""
+    X, y = cubic(1500)
+    model = KernelRegressor(kernel="polynomial", random_state=0).fit(X, y)
+    assert model.plan_.solver == "exact"
+    losses = {c.penalty: c.loss for c in model.candidates_[len(PENALTIES) :]}
+    assert np.inf in losses.values()  # else the walk met none of them
+    assert np.isfinite(losses[model.penalty_])
+    X_new, y_new = cubic(200)
+    assert r2_score(y_new, model.predict(X_new)) > 1 - 1e-6
+
+
+@pytest.mark.parametrize(("kernel", "bandwidth"), [("gaussian", 4.0), ("polynomial", 2.0)])
+@pytest.mark.parametrize("penalty", [1e-8, 1e-10])
+def test_a_given_penalty_below_float32_is_solved_in_float64(
+    kernel: str, bandwidth: float, penalty: float
+) -> None:
+    X, y = cubic(1200)
+    T = torch.from_numpy(X - X.mean(0))
+    K = kernel_matrix(T, T, kernel, bandwidth)
+    with pytest.raises(NotPositiveDefiniteError):  # so float32 does not do
+        exact_solution(K, torch.ones(1200, 1), torch.ones(1200), penalty)
+    options: dict[str, Any] = {"kernel": kernel, "bandwidth": bandwidth, "penalty": penalty}
+    model = KernelRegressor(random_state=0, **options).fit(X, y)
+    assert model.candidates_[-1].loss == pytest.approx(1 - model.loo_r2_, rel=1e-3, abs=1e-12)
+    # The same rows in float64 differ by the rounding of their mean, 6e-8: as much in K as the
+    # penalty or more, so that coefficients differ. What is left unexplained hardly does.
+    wide = KernelRegressor(random_state=0, **options).fit(X.astype(np.float64), y)
+    assert 1 - model.loo_r2_ == pytest.approx(1 - wide.loo_r2_, rel=0.01, abs=1e-9)
+    X_new, y_new = cubic(200)
+    errors = [np.square(m.predict(X_new) - y_new).mean() / y_new.var() for m in (model, wide)]
+    assert errors[0] < 2 * errors[1] + 1e-6
+
+
 # ----------------------------------------------------------------------------- several labels
 
 
@@ -119,6 +163,19 @@ def test_several_labels_are_a_choice_each() -> None:
     losses = [log_loss(Y[:200, k], proba[:, k]) for k in range(4)]
     # the fitted loss smooths labels by one in n c + 1
     assert model.loo_log_loss_ == pytest.approx(np.mean(losses), abs=0.02)
+
+
+@pytest.mark.parametrize("kind", [csr_matrix, csc_array])
+def test_a_sparse_indicator_matrix_is_as_good_as_a_dense_one(kind: type) -> None:
+    X, Y = make_multilabel_classification(80, 6, n_classes=3, random_state=0)
+    w = np.arange(80) % 3
+    dense = KernelClassifier().fit(X, Y, w)
+    for rows in (X, Rows(X)):
+        model = KernelClassifier().fit(rows, kind(Y), w)
+        np.testing.assert_array_equal(model.dual_coef_, dense.dual_coef_)
+        assert model.score(X, kind(Y)) == dense.score(X, Y)
+    targets = KernelRegressor().fit(X, kind(Y))
+    np.testing.assert_array_equal(targets.dual_coef_, KernelRegressor().fit(X, Y).dual_coef_)
 
 
 def test_several_labels_survive_storage() -> None:

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from toptune.kernel import KernelClassifier, Rows, operators
+from toptune.kernel import KernelClassifier, KernelRegressor, Rows, operators
 
 
 @pytest.fixture
@@ -145,3 +145,87 @@ def test_an_estimator_takes_rows_with_a_transform() -> None:
     )
     with pytest.raises(ValueError, match="5 features"):
         rows.predict(Rows(X[:, :4]))
+
+
+# --------------------------------------------------------------- what estimators do with rows
+
+
+def halves(n: int = 300) -> tuple[np.ndarray, np.ndarray]:
+    X = np.random.default_rng(0).normal(size=(n, 7)).astype(np.float32)
+    return X, (X[:, 0] > 0).astype(int)
+
+
+@pytest.mark.parametrize("kind", ["sorted", "shuffled", "mask"])
+@pytest.mark.parametrize("options", [{}, {"n_centers": 40}], ids=["exact", "direct"])
+def test_an_estimator_fits_and_predicts_a_part_of_a_file(
+    kind: str, options: dict[str, int], tmp_path: Path
+) -> None:
+    X, y = halves()
+    train = np.random.default_rng(1).permutation(300)[:200]
+    train = {"sorted": np.sort(train), "shuffled": train}.get(kind, np.isin(np.arange(300), train))
+    rows = Rows(mapped(X, tmp_path / "x"))
+    w = np.random.default_rng(2).uniform(0.0, 1.0, 300) * (np.arange(300) % 7 > 0)
+    part = KernelClassifier(random_state=0, **options).fit(rows.take(train), y[train], w[train])
+    here = KernelClassifier(random_state=0, **options).fit(X[train], y[train], w[train])
+    np.testing.assert_array_equal(part.dual_coef_, here.dual_coef_)
+    np.testing.assert_array_equal(part.loo_decision_function_, here.loo_decision_function_)
+    some = np.array([3, 5, 8])
+    np.testing.assert_array_equal(part.predict_proba(rows.take(some)), here.predict_proba(X[some]))
+    with pytest.raises(ValueError, match=r"inconsistent numbers of samples: \[200, 300\]"):
+        part.fit(rows.take(train), y)
+    target = KernelRegressor(random_state=0, **options).fit(rows.take(train), X[train, 1])
+    assert target.loo_predictions_.shape == (200,)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_an_estimator_takes_rows_of_a_tensor(dtype: torch.dtype) -> None:
+    X, y = halves(120)
+    T = torch.from_numpy(X).to(dtype)
+    X = T.double().numpy() if dtype == torch.float64 else T.float().numpy()
+    here = KernelClassifier(n_centers=30, random_state=0).fit(X, y)
+    rows = Rows(T.requires_grad_())
+    model = KernelClassifier(n_centers=30, random_state=0).fit(rows, y)
+    assert (model.n_features_in_, model.centers_.dtype) == (7, X.dtype)
+    np.testing.assert_array_equal(model.dual_coef_, here.dual_coef_)
+    np.testing.assert_array_equal(model.predict_proba(rows), here.predict_proba(X))
+    with pytest.raises(ValueError, match="4 features"):
+        model.predict(Rows(T[:, :4]))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_an_estimator_takes_rows_of_a_tensor_on_a_cuda_device() -> None:
+    X, y = halves(120)
+    here = KernelClassifier(n_centers=30, random_state=0).fit(X, y)
+    rows = Rows(torch.from_numpy(X).cuda()).take(np.arange(120))
+    model = KernelClassifier(n_centers=30, random_state=0).fit(rows, y)
+    np.testing.assert_array_equal(model.dual_coef_, here.dual_coef_)
+
+
+def test_a_transform_is_applied_to_rows_of_a_tensor_too() -> None:
+    X = torch.arange(6.0).reshape(2, 3)
+    np.testing.assert_array_equal(Rows(X, transform=np.square).all(), X.square())
+
+
+@pytest.mark.parametrize("name", ["offset", "scale"])
+def test_rows_with_an_offset_or_a_scale_are_refused_by_name(name: str) -> None:
+    X, y = halves(20)
+    with pytest.raises(ValueError, match=f"came with a {name}: .*transform"):
+        KernelClassifier().fit(Rows(X, **{name: torch.ones(7)}), y)
+    model = KernelClassifier().fit(X, y)
+    with pytest.raises(ValueError, match=f"came with a {name}"):
+        model.predict(Rows(X, **{name: torch.ones(7)}))
+
+
+@pytest.mark.parametrize(
+    ("data", "named"),
+    [
+        (torch.ones(5), r"tensor of shape \(5,\)"),
+        (torch.ones(5, 2, dtype=torch.complex64), "complex64"),
+        (np.ones(5), "2D array"),
+        (np.ones((0, 2)), "0 sample"),
+        (torch.ones(0, 2), "at least one row"),
+    ],
+)
+def test_data_that_is_no_matrix_of_numbers_is_named(data: object, named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        KernelClassifier().fit(Rows(data), np.arange(5) % 2)  # type: ignore[arg-type]

@@ -103,6 +103,29 @@ def test_the_descent_finds_the_best_penalty_from_anywhere(start: int) -> None:
     assert len(tried) <= abs(start - k) + 4
 
 
+@pytest.mark.parametrize(
+    ("losses", "start", "best"),
+    [
+        ([3.0, 2.0, np.inf, np.inf, np.inf], 4, 1),
+        ([3.0, 2.0, np.inf, np.inf, np.inf], 1, 1),
+        ([np.inf, np.inf, 1.0, 2.0, 3.0], 1, 2),
+        ([np.inf] * 5, 2, 2),
+        ([np.inf] * 5, 4, 4),
+        ([np.inf], 0, 0),
+    ],
+)
+def test_the_walk_leaves_infinite_losses_and_ends_where_it_began_if_all_are(
+    losses: list[float], start: int, best: int
+) -> None:
+    penalties = tuple(10.0**-k for k in range(len(losses)))
+    found, place, _ = descend_penalties(
+        lambda penalty: (losses[penalties.index(penalty)], penalties.index(penalty)),
+        start=penalties[start],
+        penalties=penalties,
+    )
+    assert (penalties.index(found), place) == (best, best)
+
+
 def test_a_tie_goes_to_the_stronger_penalty() -> None:
     X, Y, _ = moons()
     path = exact_path(kernel_matrix(X, X, "gaussian", 1.0), Y, torch.ones(len(X)).double())

@@ -16,13 +16,20 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_consistent_length, check_random_state, column_or_1d
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils import check_random_state, column_or_1d
+from sklearn.utils.validation import (
+    check_array,
+    check_consistent_length,
+    check_is_fitted,
+    validate_data,
+)
 from torch import Tensor
 
 from toptune.kernel.centers import CENTERS, balanced_centers, leverage_centers, uniform_centers
+from toptune.kernel.cholesky import NotPositiveDefiniteError
 from toptune.kernel.exact import exact_solution
 from toptune.kernel.falkon import falkon
 from toptune.kernel.kernels import INNER, check_kernel, kernel_matrix
@@ -47,6 +54,11 @@ LOSSES = ("squared", "logistic")
 SOLVERS = ("auto", "direct", "falkon")
 #: The logistic loss curves at most 1/8 as much as the squared one, so its penalty starts there.
 LOGISTIC_PENALTY = 1 / 8
+#: Penalty, over the mean of the kernel's diagonal, down to which float32 entries do: their rounding
+#: moves eigenvalues of K by a few eps times its Frobenius norm, which is at most its trace.
+ROUNDED_PENALTY = 10 * torch.finfo(torch.float32).eps
+#: What features may be kept in; anything else becomes the first.
+DTYPES = (np.float64, np.float32, np.float16)
 #: Relative residual at which conjugate gradient may stop for rounding without a warning.
 STAGNATED_RESIDUAL = 1e-4
 
@@ -166,22 +178,50 @@ class KernelEstimator(BaseEstimator):  # type: ignore[misc]
         Whether values are finite is seen when blocks are read: a pass over the data in advance
         would cost as much as reading it.
         """
-        given: Any = X
-        y = check.get("y")
         if isinstance(X, Rows):
-            given = X.data
-        checked = validate_data(
-            self,
-            given,
-            dtype=[np.float64, np.float32, np.float16],
-            ensure_all_finite=False,
-            **check,
-        )
-        array, y = checked if "y" in check else (checked, None)
-        dtype = torch.float64 if array.dtype == np.float64 else torch.float32
-        if not isinstance(X, Rows):
-            return Rows(array, dtype=dtype, device=self._device()), y
-        return replace(X, data=array, dtype=dtype, device=self._device()), y
+            array, y = self._given_rows(X, **check)
+            rows = replace(X, data=array)
+        else:
+            checked = validate_data(self, X, dtype=DTYPES, ensure_all_finite=False, **check)
+            array, y = checked if "y" in check else (checked, None)
+            rows = Rows(array)
+        double = torch.float64 if isinstance(array, Tensor) else np.float64
+        dtype = torch.float64 if array.dtype == double else torch.float32
+        # The targets are few: an indicator matrix that came sparse goes on as an array.
+        y = y.toarray() if issparse(y) else y
+        return replace(rows, dtype=dtype, device=self._device()), y
+
+    def _given_rows(
+        self, X: Rows, *, reset: bool = True, **check: Any
+    ) -> tuple[NDArray[Any] | Tensor, Any]:
+        """Check rows that were given as such; return their data as floating numbers, and y.
+
+        Only rows that the index selects count: the data may be all of a file.
+        """
+        for name in ("offset", "scale"):
+            if getattr(X, name) is not None:
+                raise ValueError(
+                    f"an estimator sets offset and scale of its rows, but they came with a {name}: "
+                    "apply it to the data, or in transform"
+                )
+        data = X.data
+        if not isinstance(data, Tensor):
+            data = check_array(data, dtype=DTYPES, ensure_all_finite=False, estimator=self)
+        elif data.ndim != 2 or data.is_complex():
+            raise ValueError(
+                f"features must be a matrix (n, d) of real numbers, got a tensor of shape "
+                f"{tuple(data.shape)} and {data.dtype}"
+            )
+        else:
+            data = data.detach() if data.is_floating_point() else data.double()
+        if len(X) == 0:
+            raise ValueError("features must have at least one row, got none")
+        validate_data(self, data, skip_check_array=True, reset=reset)  # number of columns
+        if "y" not in check:
+            return data, None
+        y = validate_data(self, reset=False, **check)
+        check_consistent_length(X, y)
+        return data, y
 
     def _group_codes(
         self,
@@ -364,16 +404,20 @@ class KernelEstimator(BaseEstimator):  # type: ignore[misc]
         random_state: np.random.RandomState,
     ) -> Solution:
         n = len(problem)
-        # The factorisation that counts is in float64 whatever the features are; small problems
-        # are in float64 throughout.
+        # The factorisation that counts is in float64 whatever the features are, and the entries are
+        # too where the penalty is near their rounding; small problems are in float64 throughout.
         small = len(subset) == n
         whole = problem.double() if small else problem
         X = whole.X.all()
         K = kernel_matrix(X, X, self.kernel, self.bandwidth_)
         del X
 
-        def evaluate(penalty: float) -> tuple[float, Tensor]:
-            scores = exact_solution(K, whole.Y, whole.w, penalty).leave_one_out(problem.groups)
+        def evaluate(penalty: float) -> tuple[float, Tensor | None]:
+            try:
+                solution = exact_solution(K, whole.Y, whole.w, penalty)
+            except NotPositiveDefiniteError:
+                return np.inf, None
+            scores = solution.leave_one_out(whole.groups)
             return whole.loss(scores), scores
 
         penalty, scores, losses = descend_penalties(
@@ -381,10 +425,17 @@ class KernelEstimator(BaseEstimator):  # type: ignore[misc]
         )
         selected_at = time.perf_counter()
         exact = problem.double()
-        alpha = exact_solution(K.double(), exact.Y, exact.w, penalty).alpha
-        return Solution(
-            alpha, np.arange(n), penalty, scores, self._as_candidates(losses), selected_at
-        )
+        resolved = ROUNDED_PENALTY * float(whole.w @ K.diagonal()) < penalty * float(whole.w.sum())
+        if scores is not None and (K.dtype == torch.float64 or resolved):
+            found = exact_solution(K.double(), exact.Y, exact.w, penalty)
+        else:
+            X = exact.X.all()
+            K = kernel_matrix(X, X, self.kernel, self.bandwidth_)
+            found = exact_solution(K, exact.Y, exact.w, penalty)
+            scores = found.leave_one_out(whole.groups).to(whole.Y.dtype)
+            losses[penalty] = whole.loss(scores)
+        tried = self._as_candidates(losses)
+        return Solution(found.alpha, np.arange(n), penalty, scores, tried, selected_at)
 
     def _as_candidates(self, losses: Mapping[float, float]) -> list[Candidate]:
         weights = tuple(self.group_weights_.tolist()) if self._feature_scale is not None else ()

@@ -29,8 +29,9 @@ MAX_AUTOMATIC_CENTERS = 8000
 CANDIDATES, OVERSAMPLING, LEVEL_FACTOR = 2.0, 2.0, 4.0
 #: Most centers of a level before the last: their Cholesky factor must cost little.
 LEVEL_CENTERS = 1000
-#: Candidates among which the last level draws, over the number of centers.
-LAST_CANDIDATES = 5
+#: Most candidates of a level, over the most centers that it draws, so that none scores all of many
+#: rows.
+CANDIDATES_PER_CENTER = 5
 #: Rows scored at a time.
 SCORED_ROWS = 4096
 
@@ -92,8 +93,8 @@ def leverage_centers(
 
     BLESS (Rudi, Calandriello, Carratino and Rosasco 2018, arXiv 1810.13258): lambda falls from one
     level to the next; each level estimates the scores of uniform candidates with the centers of the
-    level before, and draws its own by them. The last level is at the penalty itself and draws m of
-    at most 5 m candidates, without replacement.
+    level before, and draws its own by them, at most 1000 of at most 5000. The last level is at the
+    penalty itself and draws m of at most 5 m candidates, without replacement.
 
     Parameters
     ----------
@@ -114,10 +115,13 @@ def leverage_centers(
         return np.arange(n), np.ones(n)
     centers, stands_for = np.array([int(random_state.randint(n))]), np.array([float(n)])
     largest = lam = float(kernel_diagonal(X.read(centers), kernel, bandwidth).max())
-    while lam > penalty:
+    last = False
+    while not last:
         lam = max(lam / LEVEL_FACTOR, penalty)
         last = lam == penalty
-        wanted = LAST_CANDIDATES * m if last else math.ceil(CANDIDATES * largest / lam)
+        wanted = CANDIDATES_PER_CENTER * (m if last else LEVEL_CENTERS)
+        if not last:
+            wanted = min(wanted, math.ceil(CANDIDATES * largest / lam))
         candidates = np.sort(random_state.permutation(n)[: max(wanted, LEVEL_CENTERS)])
         scores = _leverage_scores(
             X, candidates, centers, stands_for, ridge=lam * n, kernel=kernel, bandwidth=bandwidth

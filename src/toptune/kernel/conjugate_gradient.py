@@ -69,7 +69,7 @@ def conjugate_gradient(
     rtol
         Relative tolerance, the same for every column.
     max_iter
-        Most products with A.
+        Most products with A, the last of which gives the true residual.
 
     Raises
     ------
@@ -81,8 +81,8 @@ def conjugate_gradient(
     V, R = torch.zeros_like(B), B.clone()
     iterations, stagnated = 0, False
     best = R.norm(dim=0)
-    while bool((R.norm(dim=0) > goal).any()) and iterations < max_iter:
-        iterations += _iterate(A, V, R, goal, max_iter - iterations)
+    while bool((R.norm(dim=0) > goal).any()) and max_iter - iterations > 1:
+        iterations += _iterate(A, V, R, goal, max_iter - iterations - 1)
         R = B - A(V)
         iterations += 1
         residual = R.norm(dim=0)

@@ -218,7 +218,8 @@ class KernelClassifier(ClassifierMixin, KernelEstimator):  # type: ignore[misc]
             Features, finite. float16 and float32, and memory maps of them, are read a block at a
             time; products are then in float32.
         y : array-like of shape (n,), or (n, c)
-            Labels, at least two different ones; or an indicator matrix of 0 and 1 with c columns.
+            Labels, at least two different ones; or an indicator matrix of 0 and 1 with c columns,
+            dense or sparse.
         sample_weight : array-like of shape (n,), optional
             Weights >= 0. A sample of weight zero is as good as absent.
         groups : array-like of shape (n,), optional

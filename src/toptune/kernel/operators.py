@@ -34,6 +34,9 @@ class Rows:
     mapping would count as memory of this process, and touching those of a file that was cut short
     would end it.
 
+    An estimator takes data, index and transform from the rows that it is given, sets dtype and
+    device itself, and refuses an offset or a scale.
+
     Parameters
     ----------
     data
@@ -41,7 +44,7 @@ class Rows:
     dtype, device
         What blocks are computed in and on.
     index
-        (n,) rows of the data, ascending; None: all of them, n = N.
+        (n,) rows of the data; None: all of them, n = N. A file is read fastest if they ascend.
     transform
         Applied to each block as a NumPy array of float32 or float64, such as
         `FeatureNormalizer.transform`.
@@ -77,9 +80,13 @@ class Rows:
     def _file(self) -> _MappedFile | None:
         return _MappedFile.of(self.data) if isinstance(self.data, np.ndarray) else None
 
-    def take(self, rows: NDArray[np.intp]) -> Rows:
-        """Return some of the rows, in ascending order of their positions here."""
-        return replace(self, index=rows if self.index is None else self.index[rows])
+    def take(
+        self,
+        rows: NDArray[np.intp] | NDArray[np.bool_],
+    ) -> Rows:
+        """Return some of the rows: positions here, in any order, or a mask of n truth values."""
+        positions: NDArray[np.intp] = np.arange(len(self))[rows]
+        return replace(self, index=positions if self.index is None else self.index[positions])
 
     def read(self, rows: slice | NDArray[np.intp]) -> Tensor:  # (b, d)
         """Return a block; the caller must not write into it.
@@ -92,13 +99,13 @@ class Rows:
         """
         where: slice | NDArray[np.intp] = rows if self.index is None else self.index[rows]
         if isinstance(self.data, Tensor):
-            block = self.data[where].to(self.device, self.dtype)
+            block = self.data[where].to(self.dtype)
+            if self.transform is not None:
+                block = self._transformed(block.cpu().numpy())
         else:
             array = self.data[where] if self._file is None else self._file.read(self.data, where)
-            if self.transform is not None:
-                wide = np.float64 if self.dtype == torch.float64 else np.float32
-                array = self.transform(np.asarray(array, dtype=wide))
-            block = torch.from_numpy(np.ascontiguousarray(array)).to(self.device, self.dtype)
+            block = self._transformed(array)
+        block = block.to(self.device, self.dtype)
         # The sum is quick and tells almost always; only huge finite values need the second look.
         if not torch.isfinite(block.sum()) and not bool(torch.isfinite(block).all()):
             bad = int((~torch.isfinite(block).all(1)).nonzero()[0])
@@ -109,6 +116,12 @@ class Rows:
         if self.scale is not None:
             block = block * self.scale.to(block)
         return block
+
+    def _transformed(self, array: NDArray[Any]) -> Tensor:  # (b, d)
+        if self.transform is not None:
+            wide = np.float64 if self.dtype == torch.float64 else np.float32
+            array = self.transform(np.asarray(array, dtype=wide))
+        return torch.from_numpy(np.ascontiguousarray(array))
 
     def all(self) -> Tensor:  # (n, d)
         """Return all rows as one tensor."""

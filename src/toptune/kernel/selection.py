@@ -205,7 +205,7 @@ def descend_penalties(
     start: float,
     penalties: Sequence[float],
 ) -> tuple[float, _A, dict[float, float]]:
-    """Walk from one penalty along its neighbours while the loss gets smaller.
+    """Walk from one penalty along its neighbours while the loss gets smaller or is infinite.
 
     For samples too many for the eigendecomposition that gives the whole path: a Cholesky factor per
     penalty costs about a sixth of it, and the start, chosen on a subset, is rarely more than a step
@@ -214,7 +214,8 @@ def descend_penalties(
     Parameters
     ----------
     evaluate
-        Returns the loss at a penalty and what belongs to it. Called in several threads.
+        Returns the loss at a penalty, infinite where it cannot be told, and what belongs to it.
+        Called in several threads.
     start
         Where to begin, one of `penalties`.
     penalties
@@ -223,7 +224,8 @@ def descend_penalties(
     Returns
     -------
     penalty, result, losses
-        The best penalty, what `evaluate` returned for it, and the losses of all that were tried.
+        The best penalty, or the start if no loss was finite; what `evaluate` returned for it; and
+        the losses of all that were tried.
     """
     found: dict[int, tuple[float, _A]] = {}
 
@@ -239,8 +241,12 @@ def descend_penalties(
     # With more samples the best penalty is weaker, if it changes: that neighbour comes first.
     step = 1 if loss_at(here, here + 1) > loss_at(here + 1) else -1
     # The neighbour after the next costs no time beside the next, and is often wanted.
-    while loss_at(here + step, here + 2 * step) < found[here][0]:
+    while loss_at(here + step, here + 2 * step) < found[here][0] or (
+        np.isinf(found[here][0]) and here + step in found
+    ):
         here += step
+    if np.isinf(found[here][0]):
+        here = list(penalties).index(start)
     return penalties[here], found[here][1], {penalties[k]: found[k][0] for k in sorted(found)}
 
 
