@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -168,6 +168,7 @@ def given_images(
     paths: Sequence[str | os.PathLike[str]] | None,
     images: Sequence[ImageSource] | NDArray[Any] | None,
     split: str | None,
+    groups: Iterable[object] | None = None,
 ) -> tuple[ImageSet, dict[str, Any]]:
     """List what was given to a `fit` as data, paths or images; see `labelled_images`.
 
@@ -179,7 +180,7 @@ def given_images(
     given = [item for item in (data, paths, images) if item is not None]
     if len(given) != 1:
         raise DataError("give the images in one way: data, paths= or images=")
-    return labelled_images(given[0], labels, split=split)
+    return labelled_images(given[0], labels, split=split, groups=groups)
 
 
 def training_labels(labelled: Features | ImageSet, names: dict[str, Any]) -> NDArray[Any]:  # (n,)

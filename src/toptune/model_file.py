@@ -15,7 +15,7 @@ from toptune.kernel import FeatureNormalizer, KernelClassifier
 from toptune.tensor_file import decode_names, encode_names, load_tensors, save_tensors
 
 #: Raised by one whenever an older reader would misunderstand the file.
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 _TENSORS = ("centers", "dual_coef", "offset", "scale", "loo_scores", "codes", "ids")
 
 
@@ -70,7 +70,7 @@ def write_model(path: str | os.PathLike[str], model: Model) -> None:
             "parameters": {name: _plain(value) for name, value in model.parameters.items()},
             "classes": classes.tolist(),
             "classes_dtype": classes.dtype.str,
-            "normalizer": {"power": model.normalizer.power},
+            "normalizer": model.normalizer.get_params(),
             "head": numbers,
             "provenance": model.provenance,
             "quarantined": [vars(item) for item in model.quarantined],

@@ -11,13 +11,15 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from toptune.backbone_choice import choose_backbone, compare_backbones
 from toptune.classifier import ImageClassifier, given_images, training_labels
 from toptune.errors import DataError, DataWarning, ModelFileError
 from toptune.features import (
@@ -29,12 +31,17 @@ from toptune.features import (
     load_backbone,
     make_engine,
 )
+from toptune.features.backbones import View
 from toptune.images import Images, ImageSet, ImageSource
 from toptune.kernel import FeatureNormalizer, KernelClassifier, Rows
+from toptune.kernel.duplicates import near_duplicate_groups
 from toptune.kernel.estimators import Kernel
 from toptune.metrics import Evaluation, evaluate_probabilities
 from toptune.model_file import Model, read_model, write_model
 from toptune.versions import library_versions
+
+#: Value of `groups` that has them found from the features.
+NEAR_DUPLICATES = "near-duplicates"
 
 
 class TopTuner(ImageClassifier):
@@ -75,13 +82,20 @@ class TopTuner(ImageClassifier):
         Labels, sorted.
     loo_ : Evaluation
         Leave-one-out accuracy, log-loss, confusion matrix and per-class table of the training
-        images: each was predicted by the model fitted without it.
+        images: each was predicted by the model fitted without it, and without its group if there
+        are groups.
     head_ : KernelClassifier
         The fitted head.
     quarantined_ : tuple of Quarantined
         Training images set aside, with the reason.
     seconds_ : dict
         Time of the stages decode_extract, select and fit.
+    backbone_ : str
+        Network used.
+    layer_weights_ : dict
+        Part that each layer has in the mean squared distance of two training images.
+    backbones_ : list of Candidacy
+        With backbone="auto": how every network did on some of the images, the best first.
     provenance_ : dict
         Backbone, weights hash, preprocessing, precision, and versions of libraries.
 
@@ -140,7 +154,7 @@ class TopTuner(ImageClassifier):
         paths: Sequence[str | os.PathLike[str]] | None = None,
         images: Sequence[ImageSource] | NDArray[Any] | None = None,
         split: str | None = None,
-        groups: ArrayLike | None = None,
+        groups: Iterable[object] | None = None,
     ) -> TopTuner:
         """Extract the features of labelled images and train the head on them.
 
@@ -172,8 +186,22 @@ class TopTuner(ImageClassifier):
         BackboneError
             If the network or its weights cannot be had.
         """
-        image_set, names = given_images(data, labels, paths=paths, images=images, split=split)
-        return self._fit_features(self._extract(image_set), names)
+        found = isinstance(groups, str)
+        if found and groups != NEAR_DUPLICATES:
+            raise DataError(f'groups must be names or "{NEAR_DUPLICATES}", got {groups!r}')
+        image_set, names = given_images(
+            data,
+            labels,
+            paths=paths,
+            images=images,
+            split=split,
+            groups=None if found else groups,
+        )
+        self._choose_backbone(image_set)
+        features = self._extract(image_set)
+        if found:
+            features = replace(features, image_groups=self._near_duplicates(features))
+        return self._fit_features(features, names)
 
     def fit_features(self, features: Features) -> TopTuner:
         """Train the head on features that were extracted before, by this backbone.
@@ -181,7 +209,7 @@ class TopTuner(ImageClassifier):
         Parameters
         ----------
         features : Features
-            With labels.
+            With labels; where they have `image_groups`, whole groups are left out.
 
         Returns
         -------
@@ -194,6 +222,8 @@ class TopTuner(ImageClassifier):
         ModelFileError
             If they come from another network than this tuner's.
         """
+        if self.backbone == "auto":
+            raise DataError('backbone="auto" needs images to compare networks on: name the network')
         self._check_provenance(features.provenance, "these features")
         _check_finite(features)
         return self._fit_features(features, {})
@@ -201,17 +231,19 @@ class TopTuner(ImageClassifier):
     def _fit_features(self, features: Features, names: dict[str, Any]) -> TopTuner:
         y = training_labels(features, names)
         _warn_of_lone_images(y)
+        widths = list(features.groups.values())
         self.head_ = KernelClassifier(
             kernel=self.kernel,
             bandwidth=self.bandwidth,
             penalty=self.penalty,
             n_centers=self.n_centers,
             class_weight=self.class_weight,
+            feature_groups=widths,
             random_state=self.random_state,
         )
-        self.normalizer_ = FeatureNormalizer().fit(features.X[:1])
+        self.normalizer_ = FeatureNormalizer(groups=widths).fit(features.X[:1])
         start = time.perf_counter()
-        self.head_.fit(self._rows(features), y)
+        self.head_.fit(self._rows(features), y, groups=features.image_groups)
         total = time.perf_counter() - start
         selecting = self.head_.selection_seconds_
         self.seconds_ = {
@@ -225,6 +257,14 @@ class TopTuner(ImageClassifier):
         self.quarantined_ = features.quarantined
         self.provenance_ = {**features.provenance, "versions": library_versions()}
         return self
+
+    @property
+    def layer_weights_(self) -> dict[str, float]:
+        """Part that each layer has in the mean squared distance of two training images."""
+        layers: dict[str, int] = self.provenance_["layers"]
+        ends = np.cumsum(list(layers.values()))
+        parts = np.split(self.head_.feature_shares(), ends[:-1])
+        return {name: float(part.sum()) for name, part in zip(layers, parts, strict=True)}
 
     def _set_loo(self, codes: NDArray[np.intp]) -> None:
         proba = self.head_.probabilities(self.head_.loo_decision_function_)
@@ -305,6 +345,7 @@ class TopTuner(ImageClassifier):
         tuner.ids_, tuner.quarantined_ = model.ids, model.quarantined
         tuner.provenance_, tuner.seconds_ = model.provenance, model.seconds
         tuner._set_loo(model.codes)
+        tuner.backbone_ = tuner.provenance_["backbone"] if backbone is None else backbone
         if backbone is not None:
             tuner.backbone = backbone
         tuner._check_provenance(tuner.provenance_, f"the model {os.fspath(path)}")
@@ -325,16 +366,40 @@ class TopTuner(ImageClassifier):
 
     def _network(self) -> tuple[Backbone, Engine]:
         """Load the network on the first use, and again when a parameter has changed since."""
-        asked = (self.backbone, self.precision, self.cache)
+        name = getattr(self, "backbone_", self.backbone)
+        asked = (name, self.layers, self.view, self.resolution, self.precision, self.cache)
         loaded: tuple[Any, Backbone, Engine] | None = getattr(self, "_loaded", None)
         if loaded is None or loaded[0] != asked:
-            folder = cache_dir() if self.cache == "auto" else self.cache
-            backbone = load_backbone(self.backbone)
-            engine = make_engine(
-                backbone, precision=self.precision, cache=None if folder is None else Path(folder)
-            )
-            loaded = self._loaded = (asked, backbone, engine)
+            loaded = self._loaded = (asked, *self._load(name))
         return loaded[1], loaded[2]
+
+    def _load(self, name: str) -> tuple[Backbone, Engine]:
+        backbone = load_backbone(
+            name, layers=self.layers, view=self.view, resolution=self.resolution
+        )
+        folder = cache_dir() if self.cache == "auto" else self.cache
+        engine = make_engine(
+            backbone, precision=self.precision, cache=None if folder is None else Path(folder)
+        )
+        return backbone, engine
+
+    def _choose_backbone(self, images: ImageSet) -> None:
+        """Set `backbone_`, after a comparison where the parameter is "auto"."""
+        self.backbone_ = self.backbone
+        if self.backbone == "auto":
+            self.backbones_ = compare_backbones(images, self._load, random_state=self.random_state)
+            self.backbone_ = choose_backbone(self.backbones_, self.time_budget)
+
+    def _near_duplicates(self, features: Features) -> NDArray[np.str_]:
+        """Find groups of near-duplicates, by the network's own pooled output where it is there."""
+        end = np.cumsum(list(features.groups.values())).tolist()
+        places = {
+            name: (e - w, e) for (name, w), e in zip(features.groups.items(), end, strict=True)
+        }
+        first, last = places.get("last", (0, end[-1]))
+        X = features.X[:, first:last]
+        codes = near_duplicate_groups(FeatureNormalizer().fit_transform(X))
+        return np.array([f"near-duplicates {code}" for code in codes.tolist()])
 
     def _check_provenance(self, provenance: dict[str, Any], what: str) -> None:
         """Refuse what was made by another network than the one this tuner has here."""
@@ -348,7 +413,7 @@ class TopTuner(ImageClassifier):
                 detail = f"weights with SHA-256 {str(there)[:12]}..., here {str(here)[:12]}..."
             raise ModelFileError(
                 f"{what} came from the network {provenance.get('backbone')!r}, which does not "
-                f"match {self.backbone!r} on this machine: {detail}. Provide the same weights, or "
+                f"match {backbone.name!r} on this machine: {detail}. Provide the same weights, or "
                 "train again"
             )
 

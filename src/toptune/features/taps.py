@@ -237,7 +237,7 @@ class TappedNetwork(nn.Module):
         if name not in self._buffers:
             i, j = torch.triu_indices(channels, channels)
             self.register_buffer(name, i * channels + j, persistent=False)
-        products = torch.matmul(x, x.mT) / x.shape[2]
+        products = torch.matmul(x, x.transpose(1, 2)) / x.shape[2]
         return products.flatten(1)[:, self.get_buffer(name)]
 
     def _grid(self, shape: tuple[int, int], cells: int) -> Tensor:  # (h w, cells^2)

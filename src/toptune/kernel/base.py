@@ -267,6 +267,19 @@ class KernelEstimator(BaseEstimator):  # type: ignore[misc]
         out: NDArray[np.float64] = self._feature_scale.cpu().numpy()
         return out
 
+    def feature_shares(self) -> NDArray[np.float64]:  # (d,)
+        """Part that each feature has in the mean squared distance of two centers, weights applied.
+
+        Returns
+        -------
+        ndarray of shape (d,), adding up to 1.
+        """
+        check_is_fitted(self)
+        shares = self._feature_scale_array() ** 2 * self.centers_.var(axis=0, dtype=np.float64)
+        total = shares.sum()
+        out: NDArray[np.float64] = shares / total if total > 0 else np.full(len(shares), np.nan)
+        return out
+
     def _given_weights(self, d: int) -> tuple[float, ...] | None:
         """Weights of the feature groups, empty for none, or None where they are to be chosen."""
         widths = self._widths(d)

@@ -14,9 +14,10 @@ more product, however many groups there are. What is minimised is
 
     loss + (PRIOR / (2 u)) sum_g (delta_g - mean delta)^2,
 
-delta_g the difference of log v_g from its start, u the number of samples, or of groups of samples, that are left out. The second term is a normal
-prior on the ratios of the weights: u losses of one sample each against one log-prior. With few
-samples the weights stay near the start, with many they go where the data say.
+delta_g the difference of log v_g from its start, u the number of samples, or of groups of samples,
+that are left out. The second term is a normal prior on the ratios of the weights: u losses of one
+sample each against one log-prior. With few samples the weights stay near the start, with many they
+go where the data say.
 
 Letters: n samples, c outputs, g feature groups.
 """
