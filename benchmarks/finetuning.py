@@ -9,8 +9,8 @@ part is looked at once, at the end of training.
 
 from __future__ import annotations
 
+import fcntl
 import json
-import os
 import time
 import warnings
 from pathlib import Path
@@ -51,12 +51,14 @@ def read_records() -> list[dict[str, Any]]:
 
 
 def add_record(record: dict[str, Any]) -> None:
-    """Write one more record; whoever reads sees the old file or the new one."""
+    """Write one more record; several processes may, and readers see the old file or the new one."""
     about = {"versions": common.library_versions(), "processor": common.processor()}
-    content = {"records": [*read_records(), record], "measured_on": about}
-    part = RESULTS.with_suffix(f".{os.getpid()}.part")
-    part.write_text(json.dumps(content, indent=1) + "\n")
-    part.replace(RESULTS)
+    with RESULTS.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        content = {"records": [*read_records(), record], "measured_on": about}
+        part = RESULTS.with_suffix(".part")
+        part.write_text(json.dumps(content, indent=1) + "\n")
+        part.replace(RESULTS)
 
 
 def measured(task: common.ImageTask, settings: dict[str, Any], checkpoint: Path) -> dict[str, Any]:
@@ -113,7 +115,8 @@ def main() -> None:
             given.datasets or [task.dataset]
         ):
             continue
-        checkpoint = RESULTS.parent / "finetuning.checkpoint"
+        words = [str(name[key]) for key in KEY]
+        checkpoint = RESULTS.parent / f"finetuning-{'-'.join(words)}.checkpoint"
         record = measured(task, settings, checkpoint)
         add_record(record)
         times = "  ".join(f"{stage} {s:.0f} s" for stage, s in record["seconds"].items())

@@ -36,7 +36,7 @@ def restore_run(run: Run, tensors: Tensors, numbers: dict[str, Any]) -> None:
 
     Raises
     ------
-    KeyError, RuntimeError
+    KeyError, IndexError, RuntimeError
         If the state is of another network.
     """
     run.start_phase(numbers["phase"])
@@ -44,8 +44,12 @@ def restore_run(run: Run, tensors: Tensors, numbers: dict[str, Any]) -> None:
     run.history = list(numbers["history"])
     run.network.load_state_dict(_under("network", tensors))
     state: dict[int, dict[str, Tensor]] = {}
+    moving = [p for group in run.optimizer.param_groups for p in group["params"]]
     for name, value in _under("optimizer", tensors).items():
         number, _, key = name.partition(".")
+        if value.shape == moving[int(number)].shape:
+            # The fused optimizer walks through memory: averages must lie as their weights do.
+            value = torch.empty_like(moving[int(number)]).copy_(value)
         state.setdefault(int(number), {})[key] = value
     run.optimizer.load_state_dict({**run.optimizer.state_dict(), "state": state})
     if run.ema is not None:
@@ -54,7 +58,7 @@ def restore_run(run: Run, tensors: Tensors, numbers: dict[str, Any]) -> None:
 
 
 def _prefixed(prefix: str, values: dict[str, Tensor]) -> Tensors:
-    return {f"{prefix}.{name}": np.array(t.detach().cpu()) for name, t in values.items()}
+    return {f"{prefix}.{name}": t.detach().cpu().numpy().copy() for name, t in values.items()}
 
 
 def _under(prefix: str, tensors: Tensors) -> dict[str, Tensor]:

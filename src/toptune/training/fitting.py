@@ -228,7 +228,7 @@ class Fitting:
             self.saved = None
             try:
                 restore_run(run, tensors, document["run"])
-            except (KeyError, ValueError, RuntimeError) as error:
+            except (KeyError, IndexError, ValueError, RuntimeError) as error:
                 raise ModelFileError(f"{self.checkpoint} is damaged: {error}") from error
             advance(len(run.history) * len(run.data))
         while not run.finished:
@@ -281,6 +281,7 @@ class Fitting:
             "random_state": self.random_state,
             "codes": self.codes.tolist(),
         }
-        digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode())
+        text = json.dumps(what, sort_keys=True, default=np.generic.item)  # NumPy's numbers too
+        digest = hashlib.sha256(text.encode())
         digest.update(np.ascontiguousarray(self.decoded.pixels).reshape(-1).data)
         return digest.hexdigest()

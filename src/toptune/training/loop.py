@@ -138,7 +138,7 @@ class Run:
         if self.epoch == self.phases[-1].epochs:
             return True
         losses = self._watched()
-        return self.patience is not None and len(losses) - self._best_epoch() > self.patience
+        return self.patience is not None and len(losses) - self._best_epoch() >= self.patience
 
     def result(self) -> nn.Module:
         """Return the network to predict with, on the CPU: averaged or the best, if so asked."""

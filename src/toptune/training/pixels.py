@@ -113,7 +113,7 @@ def decode_images(
                 pixels[i - len(faults)] = found
             advance(1)
     kept, quarantined = set_aside(images, faults)
-    warn_set_aside(images.labels, kept.labels, quarantined, stacklevel=4)
+    warn_set_aside(images.labels, kept.labels, quarantined, stacklevel=3)
     return Decoded(pixels[: len(kept)], kept, quarantined, time.perf_counter() - start)
 
 

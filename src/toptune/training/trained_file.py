@@ -64,7 +64,7 @@ def write_trained(path: str | os.PathLike[str], model: TrainedModel) -> None:
         If it cannot be written.
     """
     state = model.network.state_dict()
-    tensors = {f"{_WEIGHTS}{name}": np.array(tensor.cpu()) for name, tensor in state.items()}
+    tensors = {f"{_WEIGHTS}{name}": tensor.cpu().numpy().copy() for name, tensor in state.items()}
     save_tensors(
         path,
         {**tensors, "ids": encode_names(model.ids)},
@@ -111,9 +111,10 @@ def read_trained(path: str | os.PathLike[str]) -> TrainedModel:
 
 def _rebuilt(architecture: str, n_classes: int, tensors: dict[str, NDArray[Any]]) -> nn.Module:
     """Build the network as `fresh_network` does, and give it its weights."""
-    name, _, arguments = architecture.partition(" ")
+    name, _, described = architecture.partition(" ")
+    arguments = {**json.loads(described or "{}"), "num_classes": 0}
     with torch.random.fork_rng([]):  # timm draws weights, which are replaced next
-        network: nn.Module = timm.create_model(name, num_classes=0, **json.loads(arguments or "{}"))
+        network: nn.Module = timm.create_model(name, **arguments)
         network.reset_classifier(n_classes)  # type: ignore[operator]
     weights = {
         key.removeprefix(_WEIGHTS): torch.from_numpy(np.array(value))
