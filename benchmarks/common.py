@@ -23,7 +23,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import StratifiedKFold
 
 from toptune.demo import solar_cells
-from toptune.features import Features, extract, load_backbone
+from toptune.features import Backbone, Features, extract, load_backbone
 from toptune.images import ImageSet, open_images, splits_of, stratified_split
 from toptune.versions import library_versions
 
@@ -71,6 +71,33 @@ def _listed(root: Path) -> Iterator[tuple[str, list[ImageSet]]]:
             yield name, [open_images(folder)]
 
 
+def group_names(name: str, ids: Sequence[str], labels: NDArray[Any]) -> NDArray[np.str_] | None:
+    """Return what belongs together in a data set, as its file names tell; None if they do not.
+
+    The published splits keep these groups on one side, so leave-one-out has to as well.
+    """
+    files = [i.rsplit("/", 1)[-1] for i in ids]
+    if name == "magnetic_tile":  # photographs of one tile have neighbouring numbers
+        number = np.array([int(f.rsplit("_", 1)[1].split(".")[0]) for f in files])
+        order = np.argsort(number, kind="stable")
+        tile = np.empty(len(files), dtype=np.intp)
+        tile[order] = np.concatenate([[0], np.cumsum(np.diff(number[order]) > 2600)])
+        return tile.astype(str)
+    parts: dict[str, Callable[[str], str]] = {
+        "asl36": lambda f: f.split("_")[0],  # hand
+        "bees_health": lambda f: f.split("_")[0],  # video
+        "eth80": lambda f: f.split("-")[0],  # object
+        "gtsrb": lambda f: f.split("_")[0],  # track, within a class
+        "hds_shapes": lambda f: f.split(".")[1],  # drawer
+        "omniglot67": lambda f: f.rsplit("_", 1)[1].split(".")[0],  # writer
+        "euro_coins": lambda f: f.rsplit("_", 1)[0],  # photograph with many coins
+    }
+    if name not in parts:
+        return None
+    names = np.array([parts[name](f) for f in files])
+    return np.char.add(np.char.add(labels, "/"), names) if name == "gtsrb" else names
+
+
 def _splits(
     name: str,
     ids: Sequence[str],
@@ -88,31 +115,39 @@ def _splits(
         yield seed, *stratified_split(labels, test_size=test_size, random_state=seed)
 
 
-def _joined(parts: Sequence[Features]) -> tuple[Features, list[NDArray[np.intp]]]:
+def _joined(name: str, parts: Sequence[Features]) -> tuple[Features, list[NDArray[np.intp]]]:
     first = parts[0]
     ends = np.cumsum([0, *(len(part.ids) for part in parts)])
     ids = tuple(f"{k}/{i}" for k, part in enumerate(parts) for i in part.ids)
+    labels = np.concatenate([part.labels for part in parts])
     whole = Features(
         X=np.concatenate([part.X for part in parts]),
         ids=ids,
-        labels=np.concatenate([part.labels for part in parts]),
+        labels=labels,
         groups=first.groups,
         provenance=first.provenance,
         quarantined=(),
         seconds=sum(part.seconds for part in parts),
+        image_groups=group_names(name, ids, labels),
     )
     return whole, [np.arange(a, b) for a, b in itertools.pairwise(ends)]
 
 
 def tasks(
-    root: Path, *, test_size: float = 0.3, seeds: Sequence[int] = (0, 1, 2)
+    root: Path,
+    *,
+    test_size: float = 0.3,
+    seeds: Sequence[int] = (0, 1, 2),
+    backbone: Backbone | None = None,
 ) -> Iterator[Task]:
     """Yield every data set under `root` with its own split, else with stratified random ones.
 
-    A set with train and test uses these two; one with train and val tests on val.
+    A set with train and test uses these two; one with train and val tests on val. Features are
+    those of the last layer of the default network if no other is given.
     """
+    backbone = backbone or load_backbone()
     for name, listed in _listed(root):
-        whole, rows = _joined([extract(images, load_backbone()) for images in listed])
+        whole, rows = _joined(name, [extract(images, backbone) for images in listed])
         if len(rows) == 2:
             yield Task(name, None, *rows, whole)
             continue

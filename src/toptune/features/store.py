@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -69,6 +69,17 @@ class Features:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def subset(self, rows: NDArray[np.intp]) -> Features:
+        """Return the features of some of the images, in the order of `rows`."""
+        names = np.array(self.ids, dtype=object)[rows].tolist()
+        return replace(
+            self,
+            X=self.X[rows],
+            ids=tuple(names),
+            labels=None if self.labels is None else self.labels[rows],
+            image_groups=None if self.image_groups is None else self.image_groups[rows],
+        )
 
     def save(self, path: str | os.PathLike[str], *, half: bool = False) -> None:
         """Write the features to one safetensors file, replacing it if it exists.
