@@ -12,7 +12,7 @@ written for one axis and one channel of the padded image. Its gradients for the 
 oneDNN, which PyTorch calls, has fast code for forward depthwise convolutions of any kernel, but
 falls back to a general grouped convolution for the weights' gradient of kernels larger than 3 x 3
 and for the input's gradient of strides above 1. In the training step of EfficientNet-Lite 0 these
-two took four fifths of the time of all convolutions; written as above they are 5 to 25 times
+two took four fifths of the time of all convolutions; written as above they are 8 to 30 times
 faster, and the whole step twice.
 """
 
