@@ -251,6 +251,7 @@ class TopTuner(ImageClassifier):
             "select": selecting,
             "fit": total - selecting,
         }
+        self.center_features_ = features.X[self.head_.center_indices_]
         self.classes_ = self.head_.classes_
         self._set_loo(np.searchsorted(self.classes_, y))
         self.ids_ = features.ids
@@ -302,6 +303,7 @@ class TopTuner(ImageClassifier):
                 parameters=self.get_params() | {"cache": "auto"},
                 head=self.head_,
                 normalizer=self.normalizer_,
+                center_features=self.center_features_,
                 codes=self.codes_,
                 ids=self.ids_,
                 provenance=self.provenance_,
@@ -341,7 +343,7 @@ class TopTuner(ImageClassifier):
         except TypeError as error:
             raise ModelFileError(f"{path}: its description is damaged: {error!r}") from error
         tuner.head_, tuner.normalizer_ = model.head, model.normalizer
-        tuner.classes_ = model.head.classes_
+        tuner.center_features_, tuner.classes_ = model.center_features, model.head.classes_
         tuner.ids_, tuner.quarantined_ = model.ids, model.quarantined
         tuner.provenance_, tuner.seconds_ = model.provenance, model.seconds
         tuner._set_loo(model.codes)

@@ -367,6 +367,7 @@ class KernelEstimator(BaseEstimator):  # type: ignore[misc]
         self.candidates_ += solution.tried
         kept = replace(problem.X, offset=None, scale=None)
         self.centers_ = kept.read(solution.centers).cpu().numpy().copy()
+        self.center_indices_ = solution.centers
         self.n_centers_ = len(solution.centers)
         # Row-major, as it comes back from a file: the last bits of a product depend on the layout.
         self.dual_coef_ = np.ascontiguousarray(solution.alpha.cpu().numpy())

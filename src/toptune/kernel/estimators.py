@@ -127,6 +127,8 @@ class KernelClassifier(ClassifierMixin, KernelEstimator):  # type: ignore[misc]
         Number of features d.
     centers_ : ndarray of shape (m, d)
         Inducing points.
+    center_indices_ : ndarray of shape (m,)
+        Which of the samples they are.
     dual_coef_ : ndarray of shape (m, c)
         Coefficients on the centers, float64.
     bandwidth_, penalty_ : float
@@ -255,6 +257,7 @@ class KernelClassifier(ClassifierMixin, KernelEstimator):  # type: ignore[misc]
             groups=self._group_codes(groups, kept),
         )
         scores = self._solve(problem)
+        self.center_indices_ = np.flatnonzero(kept)[self.center_indices_]
         targets, w = problem.targets, problem.w
         if self._multilabel:
             self.temperature_, self.loo_log_loss_ = fit_temperature(*_as_pairs(scores, targets, w))
@@ -456,6 +459,8 @@ class KernelRegressor(MultiOutputMixin, RegressorMixin, KernelEstimator):  # typ
         Number of features d.
     centers_ : ndarray of shape (m, d)
         Inducing points.
+    center_indices_ : ndarray of shape (m,)
+        Which of the samples they are.
     dual_coef_ : ndarray of shape (m, c)
         Coefficients on the centers, float64.
     intercept_ : ndarray of shape (c,)
@@ -560,6 +565,7 @@ class KernelRegressor(MultiOutputMixin, RegressorMixin, KernelEstimator):  # typ
             groups=self._group_codes(groups, kept),
         )
         scores = self._solve(problem)
+        self.center_indices_ = np.flatnonzero(kept)[self.center_indices_]
         self.loo_r2_ = 1.0 - problem.loss(scores)
         out = scores.cpu().numpy().astype(np.float64)
         if not kept.all():
