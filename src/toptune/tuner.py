@@ -55,9 +55,10 @@ class TopTuner(ImageClassifier):
     layers : "auto", "last" or sequence of str, default="auto"
         What the features are: pooled maps of the late layers, their weights chosen by
         leave-one-out; the pooled output of the network; or layers by name.
-    view : {"whole", "center", "mirrored"}, default="whole"
+    view : {"whole", "center", "mirrored", "crops"}, default="whole"
         What of an image the network sees: all of it, whatever its aspect ratio; the central part
-        that belongs to the network's weights; all of it and its mirror image, at twice the cost.
+        that belongs to the network's weights; all of it and its mirror image, at twice the cost;
+        five crops, at five times the cost.
     resolution : int, optional
         Height and width of the network's input, pixels; by default what belongs to its weights.
     kernel, bandwidth, penalty, n_centers, class_weight
@@ -224,6 +225,7 @@ class TopTuner(ImageClassifier):
         """
         if self.backbone == "auto":
             raise DataError('backbone="auto" needs images to compare networks on: name the network')
+        self.backbone_ = self.backbone
         self._check_provenance(features.provenance, "these features")
         _check_finite(features)
         return self._fit_features(features, {})
@@ -347,9 +349,10 @@ class TopTuner(ImageClassifier):
         tuner.ids_, tuner.quarantined_ = model.ids, model.quarantined
         tuner.provenance_, tuner.seconds_ = model.provenance, model.seconds
         tuner._set_loo(model.codes)
-        tuner.backbone_ = tuner.provenance_["backbone"] if backbone is None else backbone
         if backbone is not None:
             tuner.backbone = backbone
+        compared = tuner.backbone == "auto"
+        tuner.backbone_ = tuner.provenance_["backbone"] if compared else tuner.backbone
         tuner._check_provenance(tuner.provenance_, f"the model {os.fspath(path)}")
         return tuner
 

@@ -27,8 +27,8 @@ Layers = Annotated[
 View = Annotated[
     str,
     typer.Option(
-        help="What of an image the network sees: whole, center, or mirrored (whole and its mirror "
-        "image)."
+        help="What of an image the network sees: whole, center, mirrored (whole and its mirror "
+        "image) or crops (five)."
     ),
 ]
 Resolution = Annotated[

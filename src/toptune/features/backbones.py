@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import socket
 import urllib.request
 from collections.abc import Sequence
@@ -32,8 +33,10 @@ from toptune.images import Geometry
 
 DEFAULT = "efficientnet_lite0"
 
-View = Literal["center", "whole", "mirrored"]
+View = Literal["center", "whole", "mirrored", "crops"]
 VIEWS: tuple[str, ...] = get_args(View)
+#: Part of the height and width of an image that each of five crops shows.
+CROP = 7 / 8
 
 # Networks worth a try that are not installed with this package; any other timm name works as well.
 _SUGGESTED = (
@@ -57,14 +60,15 @@ class Preprocessing:
         How an image is cut and resized.
     mean, std : tuple of float
         Red, green and blue, on the scale 0 to 1.
-    mirrored : bool
-        Whether features are the mean over an image and its mirror image.
+    view : str
+        What of an image the network sees, as for `load_backbone`. For "crops" the geometry is that
+        of the larger image which the crops are cut from.
     """
 
     geometry: Geometry
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    mirrored: bool = False
+    view: str = "center"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the values by name, as JSON can hold them."""
@@ -170,10 +174,11 @@ def load_backbone(
         stages; or layers by name, each ``LAYER`` or ``LAYER:POOLING`` with the poolings mean, std,
         max, 2x2, 3x3 and cov. Layers are "last" and any module of the network that gives a map,
         such as ``blocks.4``.
-    view : {"center", "whole", "mirrored"}, default="center"
+    view : {"center", "whole", "mirrored", "crops"}, default="center"
         What of an image the network sees: what belongs to its weights, usually the central part;
         all of it, whatever its aspect ratio; all of it and its mirror image, the features being
-        the mean of both, at twice the cost.
+        the mean of both, at twice the cost; five crops of 7/8 of its height and width, at five
+        times the cost.
     resolution : int, optional
         Height and width of the network's input, pixels; by default what belongs to its weights.
 
@@ -389,10 +394,10 @@ def _frozen(
     weights_sha256 = _hash_tensors(module.state_dict())
     preprocessing = _preprocessing(name, module, view, resolution)
     groups = {LAST: _width(module)}
-    if taps != (Tap(LAST, ""),) or view == "mirrored":
-        size, mirrored = preprocessing.geometry.size, view == "mirrored"
+    if taps != (Tap(LAST, ""),) or view in ("mirrored", "crops"):
+        size = _input_size(module, resolution)
         try:
-            module = TappedNetwork(module, taps, size, mirrored=mirrored).eval()
+            module = TappedNetwork(module, taps, size, view=view).eval()
         except (RuntimeError, AssertionError) as error:
             raise BackboneError(f"{name} cannot run on {size} pixels: {_line(error)}") from error
         groups = module.groups
@@ -433,9 +438,17 @@ def _preprocessing(
     )
     if view != "center":
         geometry = replace(geometry, crop_pct=1.0, crop_mode="squash")
+    height, width = _input_size(module, resolution)
+    if view == "crops":
+        height, width = math.ceil(height / CROP), math.ceil(width / CROP)
+    return Preprocessing(replace(geometry, size=(height, width)), mean, std, view)
+
+
+def _input_size(module: nn.Module, resolution: int | None) -> tuple[int, int]:
     if resolution is not None:
-        geometry = replace(geometry, size=(resolution, resolution))
-    return Preprocessing(geometry, mean, std, mirrored=view == "mirrored")
+        return resolution, resolution
+    _, height, width = resolve_data_config({}, model=module)["input_size"]  # type: ignore[no-untyped-call]
+    return int(height), int(width)
 
 
 def _hash_tensors(tensors: dict[str, Tensor]) -> str:

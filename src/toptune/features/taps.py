@@ -134,9 +134,11 @@ class TappedNetwork(nn.Module):
     taps
         What to return, in this order.
     size
-        Height and width of the images, pixels; only to measure the widths of the taps.
-    mirrored
-        Return the mean over the image and its mirror image.
+        Height and width of the network's input, pixels.
+    view
+        "mirrored": the mean over an image and its mirror image. "crops": the mean over five crops
+        of `size`, one in each corner and one in the middle, of larger images. Anything else: the
+        image as it is.
 
     Attributes
     ----------
@@ -155,12 +157,13 @@ class TappedNetwork(nn.Module):
         taps: Sequence[Tap],
         size: tuple[int, int],
         *,
-        mirrored: bool = False,
+        view: str = "whole",
     ) -> None:
         super().__init__()
         self.network = network
         self.taps = tuple(taps)
-        self.mirrored = mirrored
+        self.size = size
+        self.view = view
         with torch.no_grad():
             example = torch.zeros(1, 3, *size, device=next(network.parameters()).device)
             parts = self._parts(example)
@@ -171,36 +174,51 @@ class TappedNetwork(nn.Module):
         x: Tensor,  # (b, 3, height, width)
     ) -> Tensor:  # (b, d)
         """Features of normalised images."""
-        features = torch.cat(self._parts(x), dim=1)
-        if self.mirrored:
-            features = (features + torch.cat(self._parts(x.flip(3)), dim=1)) / 2
-        return features
+        views = [torch.cat(self._parts(image), dim=1) for image in self._views(x)]
+        return views[0] if len(views) == 1 else torch.stack(views).mean(0)
+
+    def _views(self, x: Tensor) -> list[Tensor]:
+        if self.view == "mirrored":
+            return [x, x.flip(3)]
+        if self.view != "crops":
+            return [x]
+        (h, w), (height, width) = self.size, x.shape[2:]
+        down, right = height - h, width - w
+        corners = [(0, 0), (0, right), (down, 0), (down, right), (down // 2, right // 2)]
+        return [x[:, :, i : i + h, j : j + w] for i, j in corners]
 
     def _parts(self, x: Tensor) -> list[Tensor]:  # each (b, width of the tap)
-        maps: dict[str, Tensor] = {}
+        parts: dict[Tap, Tensor] = {}
 
-        def keep(name: str) -> Any:
+        def pool(name: str, output: Any) -> None:
+            flat = self._flat(name, output)
+            for tap in self.taps:
+                if tap.layer == name and tap.pooling:
+                    parts[tap] = self._pooled(*flat, tap.pooling)
+
+        def pooling(name: str) -> Any:
+            # Pooled at once: the layers that follow may write over the map.
             def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
-                maps[name] = output[0] if isinstance(output, tuple | list) else output
+                pool(name, output[0] if isinstance(output, tuple | list) else output)
 
             return hook
 
         network: Any = self.network
         layers = dict.fromkeys(tap.layer for tap in self.taps if tap.layer != LAST)
         # Hooks only while this call runs: the network is left as it was.
-        hooks = [network.get_submodule(n).register_forward_hook(keep(n)) for n in layers]
+        hooks = [network.get_submodule(n).register_forward_hook(pooling(n)) for n in layers]
         try:
             final = network.forward_features(x)
-            pooled = network.forward_head(final, pre_logits=True)
+            if any(tap.layer == LAST and tap.pooling for tap in self.taps):
+                pool(LAST, final)
+            parts[Tap(LAST, "")] = network.forward_head(final, pre_logits=True)
         finally:
             for hook in hooks:
                 hook.remove()
-        maps[LAST] = final
-        flat = {name: self._flat(name, output) for name, output in maps.items()}
-        return [
-            pooled if not tap.pooling else self._pooled(*flat[tap.layer], tap.pooling)
-            for tap in self.taps
-        ]
+        for tap in self.taps:
+            if tap not in parts:
+                raise BackboneError(f"the layer {tap.layer!r} takes no part in the features")
+        return [parts[tap] for tap in self.taps]
 
     def _pooled(
         self,
@@ -248,9 +266,11 @@ class TappedNetwork(nn.Module):
             self.register_buffer(name, grid, persistent=False)
         return self.get_buffer(name)
 
-    def _flat(self, name: str, output: Tensor) -> tuple[Tensor, tuple[int, int]]:
+    def _flat(self, name: str, output: Any) -> tuple[Tensor, tuple[int, int]]:
         """Turn the output of a layer into (b, k, h w) and (h, w), whatever its layout."""
         network: Any = self.network
+        if not isinstance(output, Tensor):
+            raise BackboneError(f"the layer {name!r} gives no array")
         if output.ndim == 4:
             if getattr(network, "output_fmt", "NCHW") == "NHWC":
                 output = output.permute(0, 3, 1, 2)

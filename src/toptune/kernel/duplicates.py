@@ -48,10 +48,12 @@ def near_duplicate_groups(X: ArrayLike, *, near: float = NEAR) -> NDArray[np.int
     spread = base_matrix(some, some, "gaussian")[i, j]
     if not len(spread):
         return np.zeros(n, dtype=np.intp)
-    limit = near * float(spread.median())
+    # Where most samples are the same, the median is zero or what rounding leaves of it.
+    rounding = 16 * torch.finfo(rows.dtype).eps * float(rows.square().sum(1).max())
+    limit = max(near * float(spread.median()), rounding)
     first, second = [], []
     for start in range(0, n, ROWS):
-        close = base_matrix(rows[start : start + ROWS], rows[start:], "gaussian") < limit
+        close = base_matrix(rows[start : start + ROWS], rows[start:], "gaussian") <= limit
         a, b = torch.nonzero(close, as_tuple=True)
         first.append(a + start)
         second.append(b + start)
