@@ -22,7 +22,7 @@ LAYERS = (
     ("images",),
     ("features",),
     ("kernel", "training", "metrics", "predictions"),
-    ("model_file", "classifier"),
+    ("model_file", "classifier", "backbone_choice"),
     ("tuner", "finetune"),
     ("diagnosis", "demo"),
     ("cli",),
