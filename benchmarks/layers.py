@@ -118,6 +118,42 @@ def rate() -> dict[str, Any]:
     return {"images_per_second": out, "ratio": ratio, "bytes_per_image": 2 * columns}
 
 
+def times() -> list[dict[str, Any]]:
+    """Selection and fit against extraction: the images of all data sets, to be told apart."""
+    X, y = [], []
+    backbone = load_backbone(layers="auto", view="whole")
+    for task in common.tasks(common.data_root(), seeds=(0,), backbone=backbone):
+        X.append(task.features.X)
+        y += [task.dataset] * len(task.features)
+        groups, provenance = task.features.groups, task.features.provenance
+    order = np.random.default_rng(0).permutation(len(y))
+    whole = Features(
+        X=np.concatenate(X),
+        ids=tuple(map(str, range(len(y)))),
+        labels=np.array(y),
+        groups=groups,
+        provenance=provenance,
+    )
+    engine = make_engine(backbone)
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 224, 224, 3), dtype=np.uint8)
+    rows = []
+    for n in (1_000, 3_000, 10_000):
+        part = whole.subset(order[:n])
+        list(engine.run([pixels] * 8))
+        seconds, _ = common.timed(lambda: list(engine.run([pixels] * 75)))
+        extraction = n * seconds / 300
+        fit, tuner = common.timed(lambda p=part: TopTuner().fit_features(p))
+        rows.append(
+            {"n": n, "centers": tuner.head_.n_centers_, "fit": fit, "extraction": extraction}
+        )
+    common.print_table(
+        "selection and fit against extraction (network alone)",
+        ["n", "centers", "selection and fit s", "extraction s", "ratio (reach 0.25)"],
+        [[*row.values(), row["fit"] / row["extraction"]] for row in rows],
+    )
+    return rows
+
+
 def summary(records: list[dict[str, Any]]) -> dict[str, Any]:
     """Print and return the means over data sets."""
 
@@ -175,14 +211,16 @@ def fine_tuned() -> dict[str, float]:
 def main() -> None:
     """Measure what was asked for, and keep the rest of the results."""
     parser = common.parser(__doc__.splitlines()[0])
-    parser.add_argument("parts", nargs="*", help="accuracy, rate, summary (of what is recorded)")
-    wanted = parser.parse_args().parts or ["accuracy", "rate"]
+    parser.add_argument("parts", nargs="*", help="accuracy, rate, times; summary: nothing new")
+    wanted = parser.parse_args().parts or ["accuracy", "rate", "times"]
     content = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     content.pop("measured_on", None)
     if "accuracy" in wanted:
         content["records"] = accuracies()
     if "rate" in wanted:
         content["rate"] = rate()
+    if "times" in wanted:
+        content["times"] = times()
     if "records" in content:
         content["summary"] = summary(content["records"])
     common.write_json("layers", content)
