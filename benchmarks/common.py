@@ -23,7 +23,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import StratifiedKFold
 
 from toptune.demo import solar_cells
-from toptune.features import Features, extract, load_backbone
+from toptune.features import Backbone, Features, extract, load_backbone
 from toptune.images import ImageSet, open_images, splits_of, stratified_split
 from toptune.versions import library_versions
 
@@ -47,63 +47,129 @@ class Task:
     features: Features
 
 
-def _own_split(name: str, images: ImageSet) -> tuple[NDArray[np.intp], NDArray[np.intp]] | None:
-    """Return splits that the data set's description asks for and its folders do not show."""
-    if name == "omniglot67":  # 20 writers, named by the suffix of the file: six are held out
-        writer = np.array([int(i.rsplit("_", 1)[1].split(".")[0]) for i in images.ids])
-        return np.flatnonzero(writer <= 14), np.flatnonzero(writer > 14)
-    return None
+@dataclass(frozen=True)
+class ImageTask:
+    """The images of one training and one test set of one data set."""
+
+    dataset: str
+    seed: int | None  # None: the data set's own split
+    train: ImageSet
+    test: ImageSet
 
 
-def _features(folder: Path, split: str | None) -> Features:
-    return extract(open_images(folder, split=split), load_backbone())
-
-
-def _joined(parts: Sequence[Features]) -> tuple[Features, list[NDArray[np.intp]]]:
-    first = parts[0]
-    ends = np.cumsum([0, *(len(part.ids) for part in parts)])
-    ids = tuple(f"{k}/{i}" for k, part in enumerate(parts) for i in part.ids)
-    whole = Features(
-        X=np.concatenate([part.X for part in parts]),
-        ids=ids,
-        labels=np.concatenate([part.labels for part in parts]),
-        groups=first.groups,
-        provenance=first.provenance,
-        quarantined=(),
-        seconds=sum(part.seconds for part in parts),
-    )
-    return whole, [np.arange(a, b) for a, b in itertools.pairwise(ends)]
-
-
-def tasks(
-    root: Path, *, test_size: float = 0.3, seeds: Sequence[int] = (0, 1, 2)
-) -> Iterator[Task]:
-    """Yield every data set under `root` with its own split, else with stratified random ones.
-
-    A set with train and test uses these two; one with train and val tests on val.
-    """
+def _listed(root: Path) -> Iterator[tuple[str, list[ImageSet]]]:
+    """Yield every data set under `root`: its training and test images, or all that there are."""
     for folder in sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("_")):
         name = folder.name
         if name == "wbc":  # two sources kept apart; the larger one is a data set of its own
             folder = folder / "dataset1_jiangxi_tecom"
         present = splits_of(folder)
         if present:
-            parts = [
-                _features(folder, "train"),
-                _features(folder, "test" if "test" in present else "val"),
-            ]
-            whole, (train, test) = _joined(parts)
-            yield Task(name, None, train, test, whole)
+            splits = ("train", "test" if "test" in present else "val")
+            yield name, [open_images(folder, split=split) for split in splits]
+        else:
+            yield name, [open_images(folder)]
+
+
+def group_names(name: str, ids: Sequence[str], labels: NDArray[Any]) -> NDArray[np.str_] | None:
+    """Return what belongs together in a data set, as its file names tell; None if they do not.
+
+    The published splits keep these groups on one side, so leave-one-out has to as well.
+    """
+    files = [i.rsplit("/", 1)[-1] for i in ids]
+    if name == "magnetic_tile":  # photographs of one tile have neighbouring numbers
+        number = np.array([int(f.rsplit("_", 1)[1].split(".")[0]) for f in files])
+        order = np.argsort(number, kind="stable")
+        tile = np.empty(len(files), dtype=np.intp)
+        tile[order] = np.concatenate([[0], np.cumsum(np.diff(number[order]) > 2600)])
+        return tile.astype(str)
+    parts: dict[str, Callable[[str], str]] = {
+        "asl36": lambda f: f.split("_")[0],  # hand
+        "bees_health": lambda f: f.split("_")[0],  # video
+        "eth80": lambda f: f.split("-")[0],  # object
+        "gtsrb": lambda f: f.split("_")[0],  # track, within a class
+        "hds_shapes": lambda f: f.split(".")[1],  # drawer
+        "omniglot67": lambda f: f.rsplit("_", 1)[1].split(".")[0],  # writer
+        "euro_coins": lambda f: f.rsplit("_", 1)[0],  # photograph with many coins
+    }
+    if name not in parts:
+        return None
+    names = np.array([parts[name](f) for f in files])
+    return np.char.add(np.char.add(labels, "/"), names) if name == "gtsrb" else names
+
+
+def _splits(
+    name: str,
+    ids: Sequence[str],
+    labels: NDArray[Any] | None,
+    *,
+    test_size: float,
+    seeds: Sequence[int],
+) -> Iterator[tuple[int | None, NDArray[np.intp], NDArray[np.intp]]]:
+    """Yield seed, training and test part of a data set whose folders show no split."""
+    if name == "omniglot67":  # 20 writers, named by the suffix of the file: six are held out
+        writer = np.array([int(i.rsplit("_", 1)[1].split(".")[0]) for i in ids])
+        yield None, np.flatnonzero(writer <= 14), np.flatnonzero(writer > 14)
+        return
+    for seed in seeds:
+        yield seed, *stratified_split(labels, test_size=test_size, random_state=seed)
+
+
+def _joined(name: str, parts: Sequence[Features]) -> tuple[Features, list[NDArray[np.intp]]]:
+    first = parts[0]
+    ends = np.cumsum([0, *(len(part.ids) for part in parts)])
+    ids = tuple(f"{k}/{i}" for k, part in enumerate(parts) for i in part.ids)
+    labels = np.concatenate([part.labels for part in parts])
+    whole = Features(
+        X=np.concatenate([part.X for part in parts]),
+        ids=ids,
+        labels=labels,
+        groups=first.groups,
+        provenance=first.provenance,
+        quarantined=(),
+        seconds=sum(part.seconds for part in parts),
+        image_groups=group_names(name, ids, labels),
+    )
+    return whole, [np.arange(a, b) for a, b in itertools.pairwise(ends)]
+
+
+def tasks(
+    root: Path,
+    *,
+    test_size: float = 0.3,
+    seeds: Sequence[int] = (0, 1, 2),
+    backbone: Backbone | None = None,
+) -> Iterator[Task]:
+    """Yield every data set under `root` with its own split, else with stratified random ones.
+
+    A set with train and test uses these two; one with train and val tests on val. Features are
+    those of the last layer of the default network if no other is given.
+    """
+    backbone = backbone or load_backbone()
+    for name, listed in _listed(root):
+        whole, rows = _joined(name, [extract(images, backbone) for images in listed])
+        if len(rows) == 2:
+            yield Task(name, None, *rows, whole)
             continue
-        images = open_images(folder)
-        features = extract(images, load_backbone())
-        own = _own_split(name, images)
-        if own is not None:
-            yield Task(name, None, *own, features)
+        for seed, train, test in _splits(
+            name, whole.ids, whole.labels, test_size=test_size, seeds=seeds
+        ):
+            yield Task(name, seed, train, test, whole)
+
+
+def image_tasks(
+    root: Path, *, test_size: float = 0.3, seeds: Sequence[int] = (0, 1, 2)
+) -> Iterator[ImageTask]:
+    """Yield what `tasks` does as images; the same where every image can be read."""
+    for name, listed in _listed(root):
+        if len(listed) == 2:
+            yield ImageTask(name, None, *listed)
             continue
-        for seed in seeds:
-            train, test = stratified_split(features.labels, test_size=test_size, random_state=seed)
-            yield Task(name, seed, train, test, features)
+        (images,) = listed
+        for seed, train, test in _splits(
+            name, images.ids, images.labels, test_size=test_size, seeds=seeds
+        ):
+            yield ImageTask(name, seed, images.subset(train), images.subset(test))
 
 
 def elpv_tasks(seeds: Sequence[int]) -> Iterator[Task]:
@@ -159,7 +225,7 @@ def write_json(name: str, content: dict[str, Any]) -> None:
     """Write results with the versions and the processor that they were measured on."""
     folder = Path(__file__).parent / "results"
     folder.mkdir(exist_ok=True)
-    about = {"versions": library_versions(), "processor": _processor(), "cpus": os.cpu_count()}
+    about = {"versions": library_versions(), "processor": processor(), "cpus": os.cpu_count()}
     path = folder / f"{name}.json"
     path.write_text(json.dumps({**content, "measured_on": about}, indent=1) + "\n")
     console.print(f"written to benchmarks/results/{path.name}")
@@ -172,7 +238,8 @@ def read_json(name: str) -> dict[str, Any]:
     return content
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Return the name of the processor."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         for line in cpuinfo.read_text().splitlines():

@@ -15,12 +15,40 @@ MARKS = ("<!-- results: written by benchmarks/update_readme.py -->", "<!-- end o
 
 
 def accuracy_table() -> list[str]:
+    found = common.read_json("layers")
+    summary, rate = found["summary"], found["rate"]
+    n = len({record["dataset"] for record in found["records"]})
+    lines = [
+        f"Test accuracy of EfficientNet-Lite 0 with the kernel head, mean over {n} image data sets "
+        "(their own split, else three random ones of 70/30), everything chosen on the training "
+        "part:",
+        "",
+        "| features | accuracy |",
+        "|---|---|",
+        f"| **many layers** (the default) | {summary['auto']:.3f} |",
+        f"| last layer | {summary['last']:.3f} |",
+        "",
+        f"Leave-one-out promises what the test part shows to {100 * summary['loo_error']:.1f} "
+        f"points on average. All layers are extracted at {100 * rate['ratio']['auto']:.0f} % of "
+        "the speed of the last one.",
+    ]
+    tuned = summary.get("fine-tuning")
+    if tuned:
+        lines += [
+            "",
+            f"Fine-tuning all weights of the same network (10 epochs, one learning rate) on the "
+            f"{tuned['data sets']} smallest of these sets: {tuned['fine-tuning']:.3f}; many layers "
+            f"there: {tuned['auto']:.3f}.",
+        ]
+    return [*lines, "", *heads_table()]
+
+
+def heads_table() -> list[str]:
     found = common.read_json("accuracy")
     n = len({record["dataset"] for record in found["records"]})
     lines = [
-        f"Test accuracy, mean over {n} image data sets (their own split, else three random ones of "
-        "70/30), all tuned on the training part and on the same last-layer features of "
-        "EfficientNet-Lite 0:",
+        f"Heads on the same features, mean over {n} sets (the last layer; the pixels of "
+        "scikit-learn's digits), all tuned on the training part:",
         "",
         "| method | accuracy |",
         "|---|---|",

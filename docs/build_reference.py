@@ -12,7 +12,7 @@ from types import FunctionType
 from typing import Any, get_type_hints
 
 TARGET = Path(__file__).with_name("reference.md")
-PARTS = ("errors", "images", "features", "kernel", "metrics", "predictions")
+PARTS = ("errors", "images", "features", "kernel", "metrics", "predictions", "classifier")
 MODULES = ("toptune", *(f"toptune.{part}" for part in PARTS))
 HEADER = "# Reference\n\n<!-- Made by docs/build_reference.py: edit the docstrings, not this. -->"
 SECTION = re.compile(r"^([A-Z][a-z]+)\n-+\n", re.MULTILINE)
@@ -35,8 +35,7 @@ def _module(name: str) -> Iterator[str]:
     module = import_module(name)
     yield f"## {name}"
     yield from _docstring(module)
-    own = [public for public, thing in vars(module).items() if _home(thing) == name]
-    for public in (n for n in getattr(module, "__all__", own) if not n.startswith("_")):
+    for public in _public(name):
         thing = getattr(module, public)
         home = _home(thing, default=name)
         if home != name:
@@ -49,9 +48,19 @@ def _module(name: str) -> Iterator[str]:
         if not (inspect.isclass(thing) and issubclass(thing, Exception)):
             yield _signature(public, thing)
         yield from _docstring(thing)
+        for base in getattr(thing, "__bases__", ()):
+            if _home(base) and base.__name__ in _public(_home(base)):
+                yield f"Base class: [{base.__name__}](#{_anchor(base.__name__)})."
         for method, function in vars(thing).items() if inspect.isclass(thing) else ():
             if not method.startswith("_"):
                 yield from _method(f"{public}.{method}", function)
+
+
+def _public(name: str) -> list[str]:
+    """Names that a module of `MODULES` offers."""
+    module = import_module(name)
+    own = [public for public, thing in vars(module).items() if _home(thing) == name]
+    return [n for n in getattr(module, "__all__", own) if not n.startswith("_")]
 
 
 def _home(thing: Any, *, default: str = "") -> str:

@@ -73,6 +73,20 @@ def image_tree(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
+def tiny_name(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """timm's smallest residual network with random weights, as the name of a backbone."""
+    import timm
+    import torch
+    from safetensors.torch import save_file
+
+    path = tmp_path_factory.mktemp("tiny") / "tiny.safetensors"
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        save_file(timm.create_model("test_resnet").state_dict(), path)
+    return f"test_resnet={path}"
+
+
+@pytest.fixture(scope="session")
 def astronaut() -> np.ndarray:
     """A portrait photograph, uint8, (512, 512, 3)."""
     from skimage import data

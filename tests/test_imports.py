@@ -21,9 +21,9 @@ LAYERS = (
     ("versions", "progress", "tensor_file"),
     ("images",),
     ("features",),
-    ("kernel", "metrics", "predictions"),
-    ("model_file",),
-    ("tuner",),
+    ("kernel", "training", "metrics", "predictions"),
+    ("model_file", "classifier"),
+    ("tuner", "finetune"),
     ("diagnosis", "demo"),
     ("cli",),
 )

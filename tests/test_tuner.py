@@ -142,7 +142,7 @@ def test_a_manifest_and_a_label_file(tree: Path, tmp_path: Path) -> None:
 def test_images_in_memory(fitted: TopTuner, convert: Callable[[np.ndarray], Any]) -> None:
     tuner = TopTuner().fit(images=convert(pixels()), labels=LABELS)
     assert tuner.ids_[0] == "image-000000"
-    assert tuner.loo_.log_loss == pytest.approx(fitted.loo_.log_loss, rel=1e-6)
+    assert tuner.loo_.log_loss == pytest.approx(fitted.loo_.log_loss, rel=1e-3)
     new = convert(pixels(seed=1))
     assert tuner.predict(new).tolist() == LABELS
     assert tuner.score(new, LABELS) == 1.0

@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 __all__ = [
     "DataError",
     "Features",
+    "FineTuner",
     "KernelClassifier",
     "TopTuner",
     "ToptuneError",
@@ -23,6 +24,7 @@ __all__ = [
 _HOME = {
     "DataError": "toptune.errors",
     "Features": "toptune.features",
+    "FineTuner": "toptune.finetune",
     "KernelClassifier": "toptune.kernel",
     "TopTuner": "toptune.tuner",
     "ToptuneError": "toptune.errors",
@@ -31,6 +33,7 @@ _HOME = {
 if TYPE_CHECKING:
     from toptune.errors import DataError, ToptuneError
     from toptune.features import Features
+    from toptune.finetune import FineTuner
     from toptune.kernel import KernelClassifier
     from toptune.tuner import TopTuner
 

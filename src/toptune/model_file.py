@@ -15,8 +15,8 @@ from toptune.kernel import FeatureNormalizer, KernelClassifier
 from toptune.tensor_file import decode_names, encode_names, load_tensors, save_tensors
 
 #: Raised by one whenever an older reader would misunderstand the file.
-FORMAT_VERSION = 2
-_TENSORS = ("centers", "dual_coef", "offset", "scale", "loo_scores", "codes", "ids")
+FORMAT_VERSION = 3
+_TENSORS = ("center_features", "dual_coef", "offset", "scale", "loo_scores", "codes", "ids")
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +31,9 @@ class Model:
         Fitted.
     normalizer : FeatureNormalizer
         Fitted.
+    center_features : ndarray of float32 or float16, shape (m, d)
+        Features of the head's centers before they were normalised: half the space of what they
+        become, from which the same numbers come again.
     codes : ndarray of int, shape (n,)
         Classes of the training images, as positions in the head's `classes_`.
     ids : tuple of str
@@ -46,6 +49,7 @@ class Model:
     parameters: dict[str, Any]
     head: KernelClassifier
     normalizer: FeatureNormalizer
+    center_features: NDArray[Any]
     codes: NDArray[np.intp]
     ids: tuple[str, ...]
     provenance: dict[str, Any]
@@ -62,6 +66,8 @@ def write_model(path: str | os.PathLike[str], model: Model) -> None:
         If it cannot be written.
     """
     arrays, numbers = model.head.state()
+    arrays["center_features"] = model.center_features
+    del arrays["centers"]
     classes = model.head.classes_
     save_tensors(
         path,
@@ -70,7 +76,7 @@ def write_model(path: str | os.PathLike[str], model: Model) -> None:
             "parameters": {name: _plain(value) for name, value in model.parameters.items()},
             "classes": classes.tolist(),
             "classes_dtype": classes.dtype.str,
-            "normalizer": {"power": model.normalizer.power},
+            "normalizer": model.normalizer.get_params(),
             "head": numbers,
             "provenance": model.provenance,
             "quarantined": [vars(item) for item in model.quarantined],
@@ -110,10 +116,14 @@ def _model(tensors: dict[str, NDArray[Any]], document: dict[str, Any]) -> Model:
     lengths = {len(ids), len(tensors["codes"]), len(tensors["loo_scores"])}
     if len(lengths) > 1:
         raise ValueError(f"ids, codes and loo_scores have different lengths: {lengths}")
+    normalizer = FeatureNormalizer(**document["normalizer"]).fit(np.zeros((1, d), np.float32))
+    raw = tensors["center_features"]
+    tensors["centers"] = normalizer.transform(np.asarray(raw, dtype=np.float32))
     return Model(
         parameters=parameters,
         head=head.restore(classes, tensors, document["head"]),
-        normalizer=FeatureNormalizer(**document["normalizer"]).fit(np.zeros((1, d), np.float32)),
+        normalizer=normalizer,
+        center_features=raw,
         codes=tensors["codes"],
         ids=ids,
         provenance=document["provenance"],

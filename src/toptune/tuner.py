@@ -11,15 +11,16 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.exceptions import NotFittedError
 
+from toptune.backbone_choice import choose_backbone, compare_backbones
+from toptune.classifier import ImageClassifier, given_images, training_labels
 from toptune.errors import DataError, DataWarning, ModelFileError
 from toptune.features import (
     Backbone,
@@ -30,30 +31,36 @@ from toptune.features import (
     load_backbone,
     make_engine,
 )
-from toptune.images import (
-    Images,
-    ImageSet,
-    ImageSource,
-    labelled_images,
-    splits_of,
-    unlabelled_images,
-)
+from toptune.features.backbones import View
+from toptune.images import Images, ImageSet, ImageSource
 from toptune.kernel import FeatureNormalizer, KernelClassifier, Rows
+from toptune.kernel.duplicates import near_duplicate_groups
 from toptune.kernel.estimators import Kernel
 from toptune.metrics import Evaluation, evaluate_probabilities
 from toptune.model_file import Model, read_model, write_model
-from toptune.predictions import Predictions
 from toptune.versions import library_versions
 
+#: Value of `groups` that has them found from the features.
+NEAR_DUPLICATES = "near-duplicates"
 
-class TopTuner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+
+class TopTuner(ImageClassifier):
     """Image classifier: frozen network, features extracted once, fast kernel head.
 
     Parameters
     ----------
     backbone : str, default="efficientnet_lite0"
         Network: an embedded one, a timm name, ``ARCH=FILE`` or ``local-dir:FOLDER``; see
-        `toptune.features.load_backbone`.
+        `toptune.features.load_backbone`. "auto" compares those that are on this machine.
+    layers : "auto", "last" or sequence of str, default="auto"
+        What the features are: pooled maps of the late layers, their weights chosen by
+        leave-one-out; the pooled output of the network; or layers by name.
+    view : {"whole", "center", "mirrored", "crops"}, default="whole"
+        What of an image the network sees: all of it, whatever its aspect ratio; the central part
+        that belongs to the network's weights; all of it and its mirror image, at twice the cost;
+        five crops, at five times the cost.
+    resolution : int, optional
+        Height and width of the network's input, pixels; by default what belongs to its weights.
     kernel, bandwidth, penalty, n_centers, class_weight
         Passed to `toptune.kernel.KernelClassifier`; "auto" means chosen by leave-one-out.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
@@ -66,6 +73,9 @@ class TopTuner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         setting it aside.
     random_state : int, default=0
         Seed of everything that is drawn.
+    time_budget : float, optional
+        With backbone="auto": seconds that the extraction may take, as measured on a few images;
+        networks that would take longer are not chosen. None leaves the time out of account.
 
     Attributes
     ----------
@@ -73,13 +83,20 @@ class TopTuner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Labels, sorted.
     loo_ : Evaluation
         Leave-one-out accuracy, log-loss, confusion matrix and per-class table of the training
-        images: each was predicted by the model fitted without it.
+        images: each was predicted by the model fitted without it, and without its group if there
+        are groups.
     head_ : KernelClassifier
         The fitted head.
     quarantined_ : tuple of Quarantined
         Training images set aside, with the reason.
     seconds_ : dict
         Time of the stages decode_extract, select and fit.
+    backbone_ : str
+        Network used.
+    layer_weights_ : dict
+        Part that each layer has in the mean squared distance of two training images.
+    backbones_ : list of Candidacy
+        With backbone="auto": how every network did on some of the images, the best first.
     provenance_ : dict
         Backbone, weights hash, preprocessing, precision, and versions of libraries.
 
@@ -99,6 +116,9 @@ class TopTuner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self,
         *,
         backbone: str = "efficientnet_lite0",
+        layers: str | Sequence[str] = "auto",
+        view: View = "whole",
+        resolution: int | None = None,
         kernel: Kernel = "gaussian",
         bandwidth: float | Literal["auto"] = "auto",
         penalty: float | Literal["auto"] = "auto",
@@ -108,8 +128,12 @@ class TopTuner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         cache: str | os.PathLike[str] | None = "auto",
         strict: bool = False,
         random_state: int = 0,
+        time_budget: float | None = None,
     ) -> None:
         self.backbone = backbone
+        self.layers = layers
+        self.view = view
+        self.resolution = resolution
         self.kernel = kernel
         self.bandwidth = bandwidth
         self.penalty = penalty
@@ -119,6 +143,7 @@ class TopTuner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.cache = cache
         self.strict = strict
         self.random_state = random_state
+        self.time_budget = time_budget
 
     # ------------------------------------------------------------------------------- learning
 
@@ -130,6 +155,7 @@ class TopTuner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         paths: Sequence[str | os.PathLike[str]] | None = None,
         images: Sequence[ImageSource] | NDArray[Any] | None = None,
         split: str | None = None,
+        groups: Iterable[object] | None = None,
     ) -> TopTuner:
         """Extract the features of labelled images and train the head on them.
 
@@ -144,6 +170,10 @@ class TopTuner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             Other ways to name a list of images.
         split : str, optional
             Split of the data to train on.
+        groups : list, or "near-duplicates", optional
+            What belongs together, one name per image of a list: images of one object, frames of
+            one video. Leave-one-out then leaves out whole groups. A manifest has them in its column
+            ``group``. "near-duplicates" finds groups from the features.
 
         Returns
         -------
@@ -157,11 +187,22 @@ class TopTuner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         BackboneError
             If the network or its weights cannot be had.
         """
-        given = [item for item in (data, paths, images) if item is not None]
-        if len(given) != 1:
-            raise DataError("give the images in one way: data, paths= or images=")
-        image_set, names = labelled_images(given[0], labels, split=split)
-        return self._fit_features(self._extract(image_set), names)
+        found = isinstance(groups, str)
+        if found and groups != NEAR_DUPLICATES:
+            raise DataError(f'groups must be names or "{NEAR_DUPLICATES}", got {groups!r}')
+        image_set, names = given_images(
+            data,
+            labels,
+            paths=paths,
+            images=images,
+            split=split,
+            groups=None if found else groups,
+        )
+        self._choose_backbone(image_set)
+        features = self._extract(image_set)
+        if found:
+            features = replace(features, image_groups=self._near_duplicates(features))
+        return self._fit_features(features, names)
 
     def fit_features(self, features: Features) -> TopTuner:
         """Train the head on features that were extracted before, by this backbone.
@@ -169,7 +210,7 @@ class TopTuner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Parameters
         ----------
         features : Features
-            With labels.
+            With labels; where they have `image_groups`, whole groups are left out.
 
         Returns
         -------
@@ -182,26 +223,29 @@ class TopTuner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         ModelFileError
             If they come from another network than this tuner's.
         """
+        if self.backbone == "auto":
+            raise DataError('backbone="auto" needs images to compare networks on: name the network')
+        self.backbone_ = self.backbone
         self._check_provenance(features.provenance, "these features")
         _check_finite(features)
         return self._fit_features(features, {})
 
     def _fit_features(self, features: Features, names: dict[str, Any]) -> TopTuner:
-        if features.labels is None:
-            raise DataError("these features have no labels: training needs one label per image")
-        y = np.array([names.get(label, label) for label in features.labels.tolist()])
-        _check_classes(y)
+        y = training_labels(features, names)
+        _warn_of_lone_images(y)
+        widths = list(features.groups.values())
         self.head_ = KernelClassifier(
             kernel=self.kernel,
             bandwidth=self.bandwidth,
             penalty=self.penalty,
             n_centers=self.n_centers,
             class_weight=self.class_weight,
+            feature_groups=widths,
             random_state=self.random_state,
         )
-        self.normalizer_ = FeatureNormalizer().fit(features.X[:1])
+        self.normalizer_ = FeatureNormalizer(groups=widths).fit(features.X[:1])
         start = time.perf_counter()
-        self.head_.fit(self._rows(features), y)
+        self.head_.fit(self._rows(features), y, groups=features.image_groups)
         total = time.perf_counter() - start
         selecting = self.head_.selection_seconds_
         self.seconds_ = {
@@ -209,12 +253,21 @@ class TopTuner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             "select": selecting,
             "fit": total - selecting,
         }
+        self.center_features_ = features.X[self.head_.center_indices_]
         self.classes_ = self.head_.classes_
         self._set_loo(np.searchsorted(self.classes_, y))
         self.ids_ = features.ids
         self.quarantined_ = features.quarantined
         self.provenance_ = {**features.provenance, "versions": library_versions()}
         return self
+
+    @property
+    def layer_weights_(self) -> dict[str, float]:
+        """Part that each layer has in the mean squared distance of two training images."""
+        layers: dict[str, int] = self.provenance_["layers"]
+        ends = np.cumsum(list(layers.values()))
+        parts = np.split(self.head_.feature_shares(), ends[:-1])
+        return {name: float(part.sum()) for name, part in zip(layers, parts, strict=True)}
 
     def _set_loo(self, codes: NDArray[np.intp]) -> None:
         proba = self.head_.probabilities(self.head_.loo_decision_function_)
@@ -223,115 +276,12 @@ class TopTuner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     # ------------------------------------------------------------------------------ answering
 
-    def classify(self, images: Images, *, strict: bool = False) -> Predictions:
-        """Predict images of which some may be unreadable; those are listed, not predicted.
-
-        Parameters
-        ----------
-        images : path, list of images or ImageSet
-            A file, a folder (searched through), or images given directly.
-        strict : bool, default=False
-            Raise an error for an image that cannot be read.
-
-        Returns
-        -------
-        Predictions
-
-        Raises
-        ------
-        DataError
-            If not one image can be read, or, with `strict`, if one cannot.
-        """
-        self._check_fitted()
-        features = self._extract(unlabelled_images(images), strict=strict)
-        proba = self._proba(features)
-        return Predictions(features.ids, self.classes_, proba, features.quarantined)
-
-    def predict_proba(self, images: Images) -> NDArray[np.float64]:
-        """Calibrated class probabilities, one row per image.
-
-        Parameters
-        ----------
-        images : path, list of images or ImageSet
-            A file, a folder (searched through), or images given directly.
-
-        Returns
-        -------
-        ndarray of shape (n, c), columns in the order of `classes_`.
-
-        Raises
-        ------
-        DataError
-            If an image cannot be read: rows must match the images. `classify` goes on instead.
-        """
-        self._check_fitted()
-        return self._proba(self._extract(unlabelled_images(images), strict=True))
-
-    def predict(self, images: Images) -> NDArray[Any]:
-        """Most probable class of each image; arguments and errors as for `predict_proba`."""
-        best = self.predict_proba(images).argmax(axis=1)  # also what tells that it is fitted
-        labels: NDArray[Any] = self.classes_[best]
-        return labels
-
-    def evaluate(
-        self,
-        data: Images,
-        labels: ArrayLike | str | os.PathLike[str] | None = None,
-        *,
-        split: str | None = None,
-    ) -> Evaluation:
-        """Compare predictions with the labels of a data set.
-
-        Parameters
-        ----------
-        data, labels
-            As for `fit`.
-        split : str, optional
-            Split to evaluate; by default test where the data has one, else val, else everything.
-
-        Returns
-        -------
-        Evaluation
-
-        Raises
-        ------
-        DataError
-            If the data has a class that the model does not know.
-        """
-        self._check_fitted()
-        if split is None and isinstance(data, str | os.PathLike):
-            table = labels if isinstance(labels, str | os.PathLike) else None
-            present = splits_of(data, labels=table)
-            split = next((name for name in ("test", "val", "train") if name in present), None)
-        image_set, _ = labelled_images(data, labels, split=split)
-        return self.evaluate_features(self._extract(image_set))
-
     def evaluate_features(self, features: Features) -> Evaluation:
         """Compare predictions with the labels of features extracted before; see `evaluate`."""
         self._check_fitted()
         self._check_provenance(features.provenance, "these features")
         _check_finite(features)
-        if features.labels is None:
-            raise DataError("these images have no labels to compare with")
-        known = {str(label): label for label in self.classes_.tolist()}
-        unknown = sorted(set(features.labels.tolist()) - known.keys())
-        if unknown:
-            raise DataError(
-                f"the data has classes that the model does not know: {', '.join(unknown)} "
-                f"(it knows {', '.join(known)}); leave their images out, or train with them"
-            )
-        y = np.array([known[label] for label in features.labels.tolist()])
-        return evaluate_probabilities(y, self._proba(features), self.classes_)
-
-    def score(
-        self,
-        data: Images,
-        labels: ArrayLike | str | os.PathLike[str] | None = None,
-        *,
-        split: str | None = None,
-    ) -> float:
-        """Accuracy on a data set; arguments and errors as for `evaluate`."""
-        return self.evaluate(data, labels, split=split).accuracy
+        return self._compare(features)
 
     # -------------------------------------------------------------------------------- storing
 
@@ -355,6 +305,7 @@ class TopTuner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 parameters=self.get_params() | {"cache": "auto"},
                 head=self.head_,
                 normalizer=self.normalizer_,
+                center_features=self.center_features_,
                 codes=self.codes_,
                 ids=self.ids_,
                 provenance=self.provenance_,
@@ -394,12 +345,14 @@ class TopTuner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         except TypeError as error:
             raise ModelFileError(f"{path}: its description is damaged: {error!r}") from error
         tuner.head_, tuner.normalizer_ = model.head, model.normalizer
-        tuner.classes_ = model.head.classes_
+        tuner.center_features_, tuner.classes_ = model.center_features, model.head.classes_
         tuner.ids_, tuner.quarantined_ = model.ids, model.quarantined
         tuner.provenance_, tuner.seconds_ = model.provenance, model.seconds
         tuner._set_loo(model.codes)
         if backbone is not None:
             tuner.backbone = backbone
+        compared = tuner.backbone == "auto"
+        tuner.backbone_ = tuner.provenance_["backbone"] if compared else tuner.backbone
         tuner._check_provenance(tuner.provenance_, f"the model {os.fspath(path)}")
         return tuner
 
@@ -418,16 +371,40 @@ class TopTuner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _network(self) -> tuple[Backbone, Engine]:
         """Load the network on the first use, and again when a parameter has changed since."""
-        asked = (self.backbone, self.precision, self.cache)
+        name = getattr(self, "backbone_", self.backbone)
+        asked = (name, self.layers, self.view, self.resolution, self.precision, self.cache)
         loaded: tuple[Any, Backbone, Engine] | None = getattr(self, "_loaded", None)
         if loaded is None or loaded[0] != asked:
-            folder = cache_dir() if self.cache == "auto" else self.cache
-            backbone = load_backbone(self.backbone)
-            engine = make_engine(
-                backbone, precision=self.precision, cache=None if folder is None else Path(folder)
-            )
-            loaded = self._loaded = (asked, backbone, engine)
+            loaded = self._loaded = (asked, *self._load(name))
         return loaded[1], loaded[2]
+
+    def _load(self, name: str) -> tuple[Backbone, Engine]:
+        backbone = load_backbone(
+            name, layers=self.layers, view=self.view, resolution=self.resolution
+        )
+        folder = cache_dir() if self.cache == "auto" else self.cache
+        engine = make_engine(
+            backbone, precision=self.precision, cache=None if folder is None else Path(folder)
+        )
+        return backbone, engine
+
+    def _choose_backbone(self, images: ImageSet) -> None:
+        """Set `backbone_`, after a comparison where the parameter is "auto"."""
+        self.backbone_ = self.backbone
+        if self.backbone == "auto":
+            self.backbones_ = compare_backbones(images, self._load, random_state=self.random_state)
+            self.backbone_ = choose_backbone(self.backbones_, self.time_budget)
+
+    def _near_duplicates(self, features: Features) -> NDArray[np.str_]:
+        """Find groups of near-duplicates, by the network's own pooled output where it is there."""
+        end = np.cumsum(list(features.groups.values())).tolist()
+        places = {
+            name: (e - w, e) for (name, w), e in zip(features.groups.items(), end, strict=True)
+        }
+        first, last = places.get("last", (0, end[-1]))
+        X = features.X[:, first:last]
+        codes = near_duplicate_groups(FeatureNormalizer().fit_transform(X))
+        return np.array([f"near-duplicates {code}" for code in codes.tolist()])
 
     def _check_provenance(self, provenance: dict[str, Any], what: str) -> None:
         """Refuse what was made by another network than the one this tuner has here."""
@@ -441,7 +418,7 @@ class TopTuner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 detail = f"weights with SHA-256 {str(there)[:12]}..., here {str(here)[:12]}..."
             raise ModelFileError(
                 f"{what} came from the network {provenance.get('backbone')!r}, which does not "
-                f"match {self.backbone!r} on this machine: {detail}. Provide the same weights, or "
+                f"match {backbone.name!r} on this machine: {detail}. Provide the same weights, or "
                 "train again"
             )
 
@@ -456,10 +433,6 @@ class TopTuner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _proba(self, features: Features) -> NDArray[np.float64]:
         return self.head_.predict_proba(self._rows(features))
 
-    def _check_fitted(self) -> None:
-        if not hasattr(self, "head_"):
-            raise NotFittedError("this TopTuner is not fitted yet: call fit or load first")
-
 
 def _check_finite(features: Features) -> None:
     step = 4096  # rows at a time: they may be in a file larger than memory
@@ -472,13 +445,8 @@ def _check_finite(features: Features) -> None:
         )
 
 
-def _check_classes(y: NDArray[Any]) -> None:
+def _warn_of_lone_images(y: NDArray[Any]) -> None:
     classes, counts = np.unique(y, return_counts=True)
-    if len(classes) < 2:
-        raise DataError(
-            f"training needs at least two classes, found only {str(classes[0])!r}: labels are the "
-            "names of the folders that hold the images, or those of the manifest"
-        )
     lone = [str(label) for label in classes[counts == 1].tolist()]
     if lone:
         warnings.warn(

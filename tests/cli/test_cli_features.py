@@ -227,3 +227,21 @@ def test_features_in_half_precision(toptune: Toptune, tree: Path, tmp_path: Path
     X, Y = Features.load(whole).X, Features.load(half).X
     assert Y.dtype == np.float16
     np.testing.assert_array_equal(Y, X.astype(np.float16))
+
+
+def test_features_keep_the_groups_of_a_manifest(
+    toptune: Toptune, tree: Path, tmp_path: Path
+) -> None:
+    (tree / "dark" / "broken.png").write_bytes(b"no image")
+    files = sorted(p.relative_to(tree).as_posix() for p in tree.rglob("*.png"))
+    rows = [f"{f},{Path(f).parent},object {Path(f).stem}" for f in files]
+    table = tree / "list.csv"
+    table.write_text("\n".join(["image_path,label,group", *rows]))
+    out, plain = tmp_path / "grouped.safetensors", tmp_path / "plain.safetensors"
+    assert toptune("features", table, "-o", out, "--json").json["n"] == 24
+    features = Features.load(out)
+    assert features.image_groups is not None
+    assert features.image_groups.tolist() == [f"object {Path(i).stem}" for i in features.ids]
+    assert "image_groups" in load_file(out)
+    toptune("features", tree, "-o", plain)
+    assert Features.load(plain).image_groups is None

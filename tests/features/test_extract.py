@@ -108,6 +108,22 @@ def test_images_with_equal_content_are_computed_once(tiny: Backbone) -> None:
     assert (found.X[0] != found.X[1]).any()
 
 
+def test_groups_of_images_stay_with_their_rows(tiny: Backbone) -> None:
+    good, other = noise(2).sources
+    sources: list[ImageSource] = [good, b"no image", other, b"text", good]
+    groups = ["p1", "p1", "p2", "p3", None]
+    images = from_arrays(sources, ["a", "b", "a", "b", "b"], groups=groups)
+    with pytest.warns(DataWarning, match="2 images could not be read"):
+        found = extract(images, tiny, engine=ToyEngine(tiny))
+    assert found.ids == ("image-000000", "image-000002", "image-000004")
+    assert found.image_groups is not None
+    assert found.image_groups.tolist() == ["p1", "p2", "image-000004"]
+    whole = extract(images.subset([2, 0]), tiny, engine=ToyEngine(tiny))
+    assert whole.image_groups is not None
+    assert whole.image_groups.tolist() == ["p2", "p1"]
+    assert extract(noise(2), tiny, engine=ToyEngine(tiny)).image_groups is None
+
+
 # ------------------------------------------------------------------------------------- the cache
 
 

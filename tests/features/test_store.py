@@ -14,7 +14,7 @@ from toptune.images import Quarantined
 from toptune.tensor_file import save_tensors
 
 
-def features(*, labelled: bool = True) -> Features:
+def features(*, labelled: bool = True, grouped: bool = False) -> Features:
     return Features(
         X=np.arange(12, dtype=np.float32).reshape(3, 4),
         ids=("cat/ä b.jpg", "cat/2.jpg", "狗/1.png"),
@@ -23,6 +23,7 @@ def features(*, labelled: bool = True) -> Features:
         provenance={"backbone": "net", "layers": {"last": 3}},
         quarantined=(Quarantined("cat/3.jpg", "truncated"),),
         seconds=1.5,
+        image_groups=np.array(["p 1", "狗", "p 1"]) if grouped else None,
     )
 
 
@@ -41,6 +42,38 @@ def test_a_file_gives_back_everything(labelled: bool, tmp_path: Path) -> None:
         assert getattr(after, name) == getattr(before, name), name
     assert list(after.groups) == ["middle", "last"]
     assert len(after) == 3
+
+
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("mapped", [False, True])
+def test_a_file_gives_back_the_groups_of_images(half: bool, mapped: bool, tmp_path: Path) -> None:
+    path = tmp_path / "f.safetensors"
+    features(grouped=True).save(path, half=half)
+    after = Features.load(path, mapped=mapped)
+    assert after.image_groups is not None
+    assert after.image_groups.dtype.kind == "U"
+    assert after.image_groups.tolist() == ["p 1", "狗", "p 1"]
+    assert after.groups == {"middle": 1, "last": 3}
+    assert bytes(load_file(path)["image_groups"]).decode() == '["p 1", "狗", "p 1"]'
+
+
+def test_files_without_groups_of_images_are_read_and_strange_tensors_passed_over(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "f.safetensors"
+    features().save(path)
+    assert set(load_file(path)) == {"features", "ids", "labels"}  # as files always were
+    assert Features.load(path).image_groups is None
+    # What makes groups readable for those who know nothing of them.
+    tensors = {"features": np.zeros((1, 4), np.float32), "ids": np.frombuffer(b'["a"]', np.uint8)}
+    document = {"groups": [["last", 4]], "provenance": {}, "quarantined": [], "seconds": 0}
+    strange = {**tensors, "strange": np.zeros(3, np.uint8)}
+    save_tensors(path, strange, document, kind="features", format_version=1)
+    assert Features.load(path).ids == ("a",)
+    wrong = {**tensors, "image_groups": np.frombuffer(b'["a", "b"]', np.uint8)}
+    save_tensors(path, wrong, document, kind="features", format_version=1)
+    with pytest.raises(ModelFileError, match=r"image_groups must have shape \(1,\), got \(2,\)"):
+        Features.load(path)
 
 
 def test_rows_without_images_and_columns_in_any_memory_order(tmp_path: Path) -> None:
@@ -102,6 +135,7 @@ def test_the_tensor_can_be_read_without_this_package(tmp_path: Path) -> None:
         ({"ids": ("a",)}, r"must have shape \(1, 4\)"),
         ({"groups": {"last": 3}}, r"must have shape \(3, 3\)"),
         ({"labels": np.array(["a"])}, r"labels must have shape \(3,\), got \(1,\)"),
+        ({"image_groups": np.array(["a"])}, r"image_groups must have shape \(3,\), got \(1,\)"),
     ],
 )
 def test_lengths_that_do_not_fit(change: dict, message: str) -> None:

@@ -57,3 +57,18 @@ def test_squares_beyond_float32_neither_overflow_nor_vanish(scale: float) -> Non
 def test_an_impossible_power_is_named(power: float) -> None:
     with pytest.raises(ValueError, match="power must be > 0"):
         FeatureNormalizer(power=power).fit([[1.0]])
+
+
+def test_each_group_is_normalised_by_itself() -> None:
+    X = np.random.default_rng(0).normal(size=(6, 7))
+    found = FeatureNormalizer(groups=[2, 5]).fit_transform(X)
+    for columns in (slice(0, 2), slice(2, 7)):
+        np.testing.assert_allclose(
+            found[:, columns], FeatureNormalizer().fit_transform(X[:, columns]), rtol=1e-14
+        )
+
+
+@pytest.mark.parametrize("groups", [[3, 3], [7, 0], []])
+def test_groups_that_do_not_add_up_are_named(groups: list[int]) -> None:
+    with pytest.raises(ValueError, match="add up to 7"):
+        FeatureNormalizer(groups=groups).fit(np.ones((2, 7)))

@@ -36,8 +36,8 @@ def test_the_choice_is_the_best_of_the_grid_by_brute_force_refits(weighted: bool
     if weighted:
         w = torch.tensor(np.random.default_rng(1).uniform(0.1, 4.0, n))
 
-    def loss(scores: torch.Tensor) -> float:
-        return fit_temperature(scores, codes, w)[1]
+    def loss(scores: torch.Tensor, rows: slice = slice(None)) -> float:
+        return fit_temperature(scores, codes[rows], w[rows])[1]
 
     best, tried = select(X, Y, w, kernel="gaussian", bandwidth=None, penalties=penalties, loss=loss)
     distances = torch.pdist(X)
@@ -69,7 +69,9 @@ def test_selection_leaves_the_number_of_threads_alone() -> None:
     X, Y, _ = moons()
     before = torch.get_num_threads()
     w = torch.ones(len(X)).double()
-    select(X, Y, w, kernel="gaussian", bandwidth=None, penalties=(0.1,), loss=lambda scores: 1.0)
+    select(
+        X, Y, w, kernel="gaussian", bandwidth=None, penalties=(0.1,), loss=lambda scores, rows: 1.0
+    )
     assert torch.get_num_threads() == before
 
 

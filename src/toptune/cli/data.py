@@ -14,6 +14,9 @@ def features(
     data: options.Data,
     out: Annotated[Path, typer.Option("-o", "--out", help="Feature file to write (safetensors).")],
     backbone: options.Backbone = "efficientnet_lite0",
+    layers: options.Layers = "auto",
+    view: options.View = "whole",
+    resolution: options.Resolution = None,
     labels: options.Labels = None,
     split: options.Split = None,
     half: Annotated[bool, typer.Option("--half", help="Write float16, half the size.")] = False,
@@ -29,7 +32,8 @@ def features(
     from toptune.images import open_images
 
     images = open_images(data, split=split, labels=labels)
-    found = extract(images, load_backbone(backbone), strict=strict)
+    network = load_backbone(backbone, **options.network_choice(layers, view, resolution))
+    found = extract(images, network, strict=strict)
     found.save(out, half=half)
     n, d = found.X.shape
     if json:

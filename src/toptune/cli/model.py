@@ -17,8 +17,21 @@ def fit(
     data: options.Data,
     out: Annotated[Path, typer.Option("-o", "--out", help="Model file to write.")],
     backbone: options.Backbone = "efficientnet_lite0",
+    layers: options.Layers = "auto",
+    view: options.View = "whole",
+    resolution: options.Resolution = None,
     labels: options.Labels = None,
     split: options.Split = None,
+    near_duplicates: Annotated[
+        bool,
+        typer.Option(
+            "--near-duplicates", help="Leave out near-duplicates together when estimating accuracy."
+        ),
+    ] = False,
+    time_budget: Annotated[
+        float | None,
+        typer.Option(help="With --backbone auto: seconds that the extraction may take."),
+    ] = None,
     seed: options.Seed = 0,
     strict: options.Strict = False,
     overwrite: options.Overwrite = False,
@@ -31,10 +44,13 @@ def fit(
     """
     output.check_output(out, overwrite=overwrite)
     options.limit_pixels(max_pixels)
-    from toptune.tuner import TopTuner
+    from toptune.tuner import NEAR_DUPLICATES, TopTuner
 
-    tuner = TopTuner(backbone=backbone, random_state=seed, strict=strict)
-    tuner.fit(data, labels, split=split)
+    choice = options.network_choice(layers, view, resolution)
+    tuner = TopTuner(
+        backbone=backbone, **choice, random_state=seed, strict=strict, time_budget=time_budget
+    )
+    tuner.fit(data, labels, split=split, groups=NEAR_DUPLICATES if near_duplicates else None)
     tuner.save(out)
     if json:
         output.print_json(fit_summary(tuner))
@@ -54,6 +70,8 @@ def fit_summary(tuner: TopTuner) -> dict[str, Any]:
         "classes": tuner.classes_.tolist(),
         "bandwidth": head.bandwidth_,
         "penalty": head.penalty_,
+        "backbone": tuner.backbone_,
+        "layer_weights": tuner.layer_weights_,
         "n_centers": head.n_centers_,
         "seconds": tuner.seconds_,
         "quarantined": output.quarantine_json(tuner.quarantined_),
@@ -75,6 +93,11 @@ def print_fit(tuner: TopTuner) -> None:
                 f"{head.penalty_:.1e}, {head.n_centers_} centers, {head.n_features_in_} features",
             ),
             *(
+                [("weights of layers", _weights(tuner.layer_weights_))]
+                if len(tuner.layer_weights_) > 1
+                else []
+            ),
+            *(
                 (label, output.seconds(stages[stage]))
                 for label, stage in (
                     ("decoding and extraction", "decode_extract"),
@@ -84,6 +107,10 @@ def print_fit(tuner: TopTuner) -> None:
             ),
         ]
     )
+
+
+def _weights(weights: dict[str, float]) -> str:
+    return ", ".join(f"{layer} {weight:.2f}" for layer, weight in weights.items())
 
 
 def evaluate(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -19,6 +19,20 @@ Model = Annotated[Path, typer.Argument(help="Model file written by toptune fit."
 Backbone = Annotated[
     str,
     typer.Option(help="Network: see toptune backbones; also ARCH=FILE and local-dir:FOLDER."),
+]
+Layers = Annotated[
+    str,
+    typer.Option(help="Layers of the features: last, auto, or names NAME,NAME; see the how-to."),
+]
+View = Annotated[
+    str,
+    typer.Option(
+        help="What of an image the network sees: whole, center, mirrored (whole and its mirror "
+        "image) or crops (five)."
+    ),
+]
+Resolution = Annotated[
+    int | None, typer.Option(help="Height and width of the network's input, pixels.")
 ]
 OtherBackbone = Annotated[
     str | None,
@@ -55,3 +69,22 @@ def limit_pixels(max_pixels: int | None) -> None:
         Image.MAX_IMAGE_PIXELS = max_pixels / 2  # type: ignore[assignment]
         # Pillow would warn of images that the user has just allowed.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+
+
+def network_choice(layers: str, view: str, resolution: int | None) -> dict[str, Any]:
+    """Return the options that say what a network computes, as `load_backbone` takes them.
+
+    Raises
+    ------
+    DataError
+        If there is no such view, or the resolution is too low.
+    """
+    from toptune.errors import DataError
+    from toptune.features.backbones import VIEWS
+
+    if view not in VIEWS:
+        raise DataError(f"view must be one of {', '.join(VIEWS)}, got {view!r}")
+    if resolution is not None and resolution < 32:
+        raise DataError(f"resolution must be at least 32 pixels, got {resolution}")
+    names: Any = layers if layers in ("last", "auto") else layers.split(",")
+    return {"layers": names, "view": view, "resolution": resolution}

@@ -1,21 +1,24 @@
 """Which network: an embedded one, any timm name, or a local checkpoint; with its preprocessing.
 
 The preprocessing travels with the weights: it is timm's `pretrained_cfg`, never an option. The
-network is used without its classifier; its features are the pooled output of the last layer.
+network is used without its classifier; `taps` says which of its layers the features come from.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import socket
 import urllib.request
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 from urllib.parse import urlparse
 
 import huggingface_hub
+import numpy as np
 import timm
 import torch
 from safetensors import SafetensorError
@@ -24,13 +27,16 @@ from timm.models import load_state_dict
 from torch import Tensor, nn
 
 from toptune.errors import BackboneError
-from toptune.features.embedded import EMBEDDED, load_embedded
+from toptune.features.embedded import AUTO_LAYERS, EMBEDDED, load_embedded
+from toptune.features.taps import LAST, Tap, TappedNetwork, parse_layers
 from toptune.images import Geometry
 
 DEFAULT = "efficientnet_lite0"
 
-#: The one layer that is tapped: the pooled output of the last one.
-LAST = "last"
+View = Literal["center", "whole", "mirrored", "crops"]
+VIEWS: tuple[str, ...] = get_args(View)
+#: Part of the height and width of an image that each of five crops shows.
+CROP = 7 / 8
 
 # Networks worth a try that are not installed with this package; any other timm name works as well.
 _SUGGESTED = (
@@ -54,11 +60,15 @@ class Preprocessing:
         How an image is cut and resized.
     mean, std : tuple of float
         Red, green and blue, on the scale 0 to 1.
+    view : str
+        What of an image the network sees, as for `load_backbone`. For "crops" the geometry is that
+        of the larger image which the crops are cut from.
     """
 
     geometry: Geometry
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    view: str = "center"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the values by name, as JSON can hold them."""
@@ -96,6 +106,14 @@ class Backbone:
     def n_features(self) -> int:
         """Number of features d per image."""
         return sum(self.groups.values())
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type that features are kept in: float32, but float16 where there are several layers.
+
+        Their many columns would take twice the space for digits that change no prediction.
+        """
+        return np.dtype(np.float32 if len(self.groups) == 1 else np.float16)
 
     def spec(self) -> dict[str, Any]:
         """Return what decides the features of an image, apart from the arithmetic's precision."""
@@ -135,7 +153,13 @@ class BackboneInfo:
     note: str = ""
 
 
-def load_backbone(name: str = DEFAULT) -> Backbone:
+def load_backbone(
+    name: str = DEFAULT,
+    *,
+    layers: str | Sequence[str] = LAST,
+    view: View = "center",
+    resolution: int | None = None,
+) -> Backbone:
     """Find a network and its weights.
 
     Parameters
@@ -145,6 +169,18 @@ def load_backbone(name: str = DEFAULT) -> Backbone:
         ``resnet50.a1_in1k``, whose weights are taken from the Hugging Face cache or, unless
         HF_HUB_OFFLINE is set, fetched; ``local-dir:FOLDER``, a folder with timm's config.json and
         weights; ``ARCH=FILE``, a timm name and a local .safetensors or .pth file for it.
+    layers : "last", "auto" or sequence of str, default="last"
+        What the features are: the pooled output of the network; that and pooled maps of its last
+        stages; or layers by name, each ``LAYER`` or ``LAYER:POOLING`` with the poolings mean, std,
+        max, 2x2, 3x3 and cov. Layers are "last" and any module of the network that gives a map,
+        such as ``blocks.4``.
+    view : {"center", "whole", "mirrored", "crops"}, default="center"
+        What of an image the network sees: what belongs to its weights, usually the central part;
+        all of it, whatever its aspect ratio; all of it and its mirror image, the features being
+        the mean of both, at twice the cost; five crops of 7/8 of its height and width, at five
+        times the cost.
+    resolution : int, optional
+        Height and width of the network's input, pixels; by default what belongs to its weights.
 
     Returns
     -------
@@ -153,16 +189,30 @@ def load_backbone(name: str = DEFAULT) -> Backbone:
     Raises
     ------
     BackboneError
-        If the name is unknown, or the weights are not there, damaged or of another architecture.
+        If the name is unknown, the weights are not there, damaged or of another architecture,
+        there is no such layer, or the network cannot run at the resolution.
+    ValueError
+        For another view or a resolution below 32.
 
     Examples
     --------
     >>> backbone = load_backbone()
     >>> backbone.architecture, backbone.n_features, backbone.preprocessing.geometry.size
     ('tf_efficientnet_lite0', 1280, (224, 224))
+    >>> load_backbone(layers=["last", "blocks.6:2x2"]).groups
+    {'last': 1280, 'blocks.6:2x2': 1280}
     """
+    if view not in VIEWS:
+        raise ValueError(f"view must be one of {', '.join(VIEWS)}, got {view!r}")
+    if resolution is not None and resolution < 32:
+        raise ValueError(f"resolution must be at least 32 pixels, got {resolution!r}")
+    return _frozen(name, *_found(name), layers, view, resolution)
+
+
+def _found(name: str) -> tuple[str, nn.Module]:
+    """Architecture and network, with its weights, of a name as `load_backbone` takes it."""
     if name in EMBEDDED:
-        return _frozen(name, EMBEDDED[name].architecture, load_embedded(name))
+        return EMBEDDED[name].architecture, load_embedded(name)
     if name.startswith("local-dir:"):
         return _from_folder(name, Path(name.removeprefix("local-dir:")))
     if "=" in name:
@@ -206,7 +256,7 @@ def list_backbones() -> list[BackboneInfo]:
 # ------------------------------------------------------------------------------- where it is from
 
 
-def _from_folder(name: str, folder: Path) -> Backbone:
+def _from_folder(name: str, folder: Path) -> tuple[str, nn.Module]:
     config = folder / "config.json"
     if not config.is_file():
         raise BackboneError(f"no config.json in {folder}: local-dir: wants a folder saved by timm")
@@ -222,10 +272,10 @@ def _from_folder(name: str, folder: Path) -> Backbone:
         plain = timm.create_model(architecture, num_classes=0)
     if repr(plain) != repr(module):
         architecture += f" {json.dumps(shape['model_args'], sort_keys=True)}"
-    return _frozen(name, architecture, module)
+    return architecture, module
 
 
-def _from_file(name: str, architecture: str, file: Path) -> Backbone:
+def _from_file(name: str, architecture: str, file: Path) -> tuple[str, nn.Module]:
     if not timm.is_model(architecture):
         raise BackboneError(f"{architecture!r} in {name!r} is no timm architecture (ARCH=FILE)")
     if not file.is_file():
@@ -237,7 +287,7 @@ def _from_file(name: str, architecture: str, file: Path) -> Backbone:
     except Exception as error:
         raise BackboneError(f"cannot read weights from {file}: {_line(error)}") from error
     _fill(module, tensors, architecture, file)
-    return _frozen(name, architecture.partition(".")[0], module)
+    return architecture.partition(".")[0], module
 
 
 def _fill(module: nn.Module, tensors: dict[str, Tensor], architecture: str, file: Path) -> None:
@@ -263,7 +313,7 @@ def _fill(module: nn.Module, tensors: dict[str, Tensor], architecture: str, file
     module.load_state_dict({key: tensors[key] for key in expected})
 
 
-def _from_hub(name: str) -> Backbone:
+def _from_hub(name: str) -> tuple[str, nn.Module]:
     architecture = name.partition(".")[0].removeprefix("hf-hub:")
     if not name.startswith("hf-hub:"):
         if not timm.is_model(architecture):
@@ -287,7 +337,7 @@ def _from_hub(name: str) -> Backbone:
         module = timm.create_model(name, pretrained=True, num_classes=0)
     except _FAULTS as error:
         raise BackboneError(f"{_absent(name)}: {_line(error)}") from error
-    return _frozen(name, str(_config(module).get("architecture") or architecture), module)
+    return str(_config(module).get("architecture") or architecture), module
 
 
 def _check_hub(name: str) -> None:
@@ -331,15 +381,33 @@ def _cached_names() -> list[str]:
 # ----------------------------------------------------------------------------------- common parts
 
 
-def _frozen(name: str, architecture: str, module: nn.Module) -> Backbone:
+def _frozen(
+    name: str,
+    architecture: str,
+    module: nn.Module,
+    layers: str | Sequence[str] = LAST,
+    view: View = "center",
+    resolution: int | None = None,
+) -> Backbone:
     module.eval().requires_grad_(False)
+    taps = parse_layers(layers, module, auto=AUTO_LAYERS if name in EMBEDDED else ())
+    weights_sha256 = _hash_tensors(module.state_dict())
+    preprocessing = _preprocessing(name, module, view, resolution)
+    groups = {LAST: _width(module)}
+    if taps != (Tap(LAST, ""),) or view in ("mirrored", "crops"):
+        size = _input_size(module, resolution)
+        try:
+            module = TappedNetwork(module, taps, size, view=view).eval()
+        except (RuntimeError, AssertionError) as error:
+            raise BackboneError(f"{name} cannot run on {size} pixels: {_line(error)}") from error
+        groups = module.groups
     return Backbone(
         name=name,
         architecture=architecture,
         module=module,
-        groups={LAST: _width(module)},
-        preprocessing=_preprocessing(name, module),
-        weights_sha256=_hash_tensors(module.state_dict()),
+        groups=groups,
+        preprocessing=preprocessing,
+        weights_sha256=weights_sha256,
     )
 
 
@@ -353,7 +421,9 @@ def _width(module: nn.Module) -> int:
     return int(getattr(module, "head_hidden_size", None) or module.num_features)  # type: ignore[arg-type]
 
 
-def _preprocessing(name: str, module: nn.Module) -> Preprocessing:
+def _preprocessing(
+    name: str, module: nn.Module, view: View, resolution: int | None
+) -> Preprocessing:
     config = resolve_data_config({}, model=module)  # type: ignore[no-untyped-call]
     channels, height, width = config["input_size"]
     if channels != 3:
@@ -366,7 +436,19 @@ def _preprocessing(name: str, module: nn.Module) -> Preprocessing:
         interpolation=config["interpolation"],
         fill=(round(255 * mean[0]), round(255 * mean[1]), round(255 * mean[2])),
     )
-    return Preprocessing(geometry, mean, std)
+    if view != "center":
+        geometry = replace(geometry, crop_pct=1.0, crop_mode="squash")
+    height, width = _input_size(module, resolution)
+    if view == "crops":
+        height, width = math.ceil(height / CROP), math.ceil(width / CROP)
+    return Preprocessing(replace(geometry, size=(height, width)), mean, std, view)
+
+
+def _input_size(module: nn.Module, resolution: int | None) -> tuple[int, int]:
+    if resolution is not None:
+        return resolution, resolution
+    _, height, width = resolve_data_config({}, model=module)["input_size"]  # type: ignore[no-untyped-call]
+    return int(height), int(width)
 
 
 def _hash_tensors(tensors: dict[str, Tensor]) -> str:

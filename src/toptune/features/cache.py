@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import platformdirs
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from toptune.errors import StorageError
 
@@ -51,6 +51,8 @@ class FeatureCache:
         What decides the features of an image; another spec is another file.
     n_features : int
         Length d of each row.
+    dtype : dtype, default=float32
+        Of the numbers, float32 or float16.
 
     Raises
     ------
@@ -68,12 +70,18 @@ class FeatureCache:
     """
 
     def __init__(
-        self, folder: str | os.PathLike[str], *, spec: dict[str, Any], n_features: int
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        spec: dict[str, Any],
+        n_features: int,
+        dtype: DTypeLike = np.float32,
     ) -> None:
         text = json.dumps(spec, sort_keys=True)
         name = hashlib.sha256(text.encode()).hexdigest()[:32]
         self.path = Path(folder) / "features" / f"{name}.sqlite"
         self.n_features = n_features
+        self.dtype = np.dtype(dtype).newbyteorder("<")  # as in the file, on every machine
         self._lock = threading.Lock()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -93,19 +101,21 @@ class FeatureCache:
             self._connection.close()
             raise self._error(error) from error
 
-    def get(self, digest: bytes) -> NDArray[np.float32] | None:  # (d,)
+    def get(self, digest: bytes) -> NDArray[Any] | None:  # (d,)
         """Return the features of the image with this digest, or None."""
         rows = self._execute("SELECT x FROM features WHERE digest = ?", (digest,))
         if not rows:
             return None
         stored = rows[0][0]
-        if not isinstance(stored, bytes) or len(stored) != 4 * self.n_features:
-            raise self._error(f"a row has {len(stored) / 4:g} numbers, expected {self.n_features}")
-        return np.frombuffer(stored, dtype="<f4")
+        size = self.dtype.itemsize
+        if not isinstance(stored, bytes) or len(stored) != size * self.n_features:
+            found = len(stored) / size
+            raise self._error(f"a row has {found:g} numbers, expected {self.n_features}")
+        return np.frombuffer(stored, dtype=self.dtype)
 
-    def put(self, rows: Iterable[tuple[bytes, NDArray[np.float32]]]) -> None:
+    def put(self, rows: Iterable[tuple[bytes, NDArray[Any]]]) -> None:
         """Add features by digest; all of them or, if that fails, none."""
-        values = [(digest, x.astype("<f4").tobytes()) for digest, x in rows]
+        values = [(digest, x.astype(self.dtype).tobytes()) for digest, x in rows]
         if not values:
             return
         try:

@@ -20,6 +20,16 @@ from torch import Tensor, nn
 
 from toptune.errors import BackboneError
 
+#: What `layers="auto"` stands for: chosen on training data, see docs/concepts.md.
+AUTO_LAYERS = (
+    "last",
+    "blocks.4:3x3",
+    "blocks.5:3x3",
+    "blocks.6:3x3",
+    "blocks.4:cov",
+    "blocks.5:cov",
+)
+
 
 @dataclass(frozen=True)
 class EmbeddedWeights:

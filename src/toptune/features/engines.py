@@ -26,6 +26,7 @@ import numpy as np
 import openvino
 import torch
 from numpy.typing import NDArray
+from openvino.frontend import OpConversionFailure
 from torch import Tensor
 
 from toptune.errors import BackboneError, DataWarning
@@ -290,7 +291,7 @@ class _OpenVINOElseTorch(OpenVINOEngine):
             return
         try:
             self._compiled  # noqa: B018
-        except (RuntimeError, TypeError) as error:
+        except (RuntimeError, TypeError, OpConversionFailure) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             warnings.warn(
                 f"OpenVINO cannot run {self.backbone.name}, so PyTorch does, more slowly: {reason}",

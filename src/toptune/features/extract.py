@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import os
 import time
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from toptune.errors import DataError, DataWarning
+from toptune.errors import DataError
 from toptune.features.backbones import Backbone
 from toptune.features.cache import FeatureCache, cache_dir
 from toptune.features.engines import Engine, make_engine
@@ -35,6 +35,7 @@ from toptune.images import (
     decode,
     read_source,
 )
+from toptune.images.aside import set_aside, strict_error, warn_set_aside
 from toptune.progress import progress_bar
 
 # New features are stored when so many are waiting, or so many seconds have passed.
@@ -74,7 +75,8 @@ def extract(
     Returns
     -------
     Features
-        In the order of `images`; those that could not be read are in its `quarantined`.
+        In the order of `images`, with their labels and groups; those that could not be read are in
+        its `quarantined`.
 
     Raises
     ------
@@ -91,13 +93,16 @@ def extract(
     if len(images) == 0 and not images.quarantined:
         raise DataError("there are no images to extract features from")
     if strict and images.quarantined:
-        raise _strict_error(images.quarantined[0])
+        raise strict_error(images.quarantined[0])
     start = time.perf_counter()
     folder = cache_dir() if cache == "auto" else None if cache is None else Path(cache)
     engine = engine or make_engine(backbone, cache=folder)
     spec = {**backbone.spec(), "precision": engine.precision, "device": engine.device}
     n_threads = n_workers or os.cpu_count() or 1
-    stored = FeatureCache(folder, spec=spec, n_features=backbone.n_features) if folder else None
+    stored = None
+    if folder:
+        d, dtype = backbone.n_features, backbone.dtype
+        stored = FeatureCache(folder, spec=spec, n_features=d, dtype=dtype)
     run = _Run(images, backbone, engine, stored, strict)
     try:
         with progress_bar("extracting", len(images), enabled=progress) as advance:
@@ -109,7 +114,7 @@ def extract(
     found = run.features(
         {"backbone": backbone.name, **spec, "engine": engine.name}, seconds=seconds
     )
-    _warn(images, found)
+    warn_set_aside(images.labels, found.labels, found.quarantined, stacklevel=2)
     return found
 
 
@@ -118,7 +123,7 @@ class _Read:
     """One image after its thread: stored features, else pixels, else the reason of its failure."""
 
     digest: bytes = b""
-    features: NDArray[np.float32] | None = None  # (d,)
+    features: NDArray[Any] | None = None  # (d,)
     pixels: NDArray[np.uint8] | None = None  # (h, w, 3)
     fault: str = ""
 
@@ -152,7 +157,7 @@ class _Run:
         self.engine = engine
         self.cache = cache
         self.strict = strict
-        self.X = np.empty((len(images), backbone.n_features), dtype=np.float32)
+        self.X = np.empty((len(images), backbone.n_features), dtype=backbone.dtype)
         self.faults: dict[int, str] = {}
         self.first_with: dict[bytes, int] = {}  # digest -> first image that has it
         self.same_as: dict[int, int] = {}  # image -> earlier image with the same content
@@ -219,8 +224,10 @@ class _Run:
 
     def _take(self, rows: NDArray[np.float32]) -> None:
         for (image, digest), x in zip(self.batches.popleft(), rows, strict=True):
-            self.X[image] = x
             if np.isfinite(x).all():
+                # What is too large for half precision becomes its largest number.
+                limit = float(np.finfo(self.X.dtype).max)
+                self.X[image] = np.clip(x, -limit, limit)
                 self.unsaved.append((digest, image))
             else:
                 self._set_aside(image, "the network's features of it are not finite")
@@ -237,52 +244,21 @@ class _Run:
     def _set_aside(self, image: int, reason: str) -> None:
         self.faults[image] = reason
         if self.strict:
-            raise _strict_error(Quarantined(self.images.ids[image], reason))
+            raise strict_error(Quarantined(self.images.ids[image], reason))
 
     def features(self, provenance: dict[str, object], *, seconds: float) -> Features:
         """Return the rows of the images that could be read."""
-        images, X = self.images, self.X
-        found = tuple(Quarantined(images.ids[i], self.faults[i]) for i in sorted(self.faults))
-        quarantined = images.quarantined + found
-        if len(self.faults) == len(images):
-            first = quarantined[0]
-            raise DataError(
-                f"none of the {len(quarantined)} images can be read; the first, {first.id!r}: "
-                f"{first.reason}"
-            )
+        kept, quarantined = set_aside(self.images, self.faults)
+        X = self.X
         if self.faults:
-            kept = [i for i in range(len(images)) if i not in self.faults]
-            images, X = images.subset(kept), X[kept]
+            X = X[[i for i in range(len(X)) if i not in self.faults]]
         return Features(
             X=X,
-            ids=images.ids,
-            labels=images.labels,
+            ids=kept.ids,
+            labels=kept.labels,
             groups=self.groups,
             provenance=provenance,
             quarantined=quarantined,
             seconds=seconds,
+            image_groups=kept.groups,
         )
-
-
-def _strict_error(item: Quarantined) -> DataError:
-    return DataError(f"{item.id}: {item.reason} (unreadable images are errors in strict mode)")
-
-
-def _warn(images: ImageSet, found: Features) -> None:
-    if found.quarantined:
-        first = found.quarantined[0]
-        n = len(found.quarantined)
-        warnings.warn(
-            f"{n} {'image' if n == 1 else 'images'} could not be read and "
-            f"{'is' if n == 1 else 'are'} left out; the first, {first.id}: {first.reason}",
-            DataWarning,
-            stacklevel=3,
-        )
-    if images.labels is not None and found.labels is not None:
-        lost = sorted(set(images.labels.tolist()) - set(found.labels.tolist()))
-        if lost:
-            warnings.warn(
-                f"classes without one readable image are left out: {', '.join(lost)}",
-                DataWarning,
-                stacklevel=3,
-            )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,9 @@ class Features:
         Images set aside, with the reason; they have no row.
     seconds : float
         Time that the extraction took.
+    image_groups : ndarray of str, shape (n,), or None
+        Name of the group of each image, as in `toptune.images.ImageSet.groups`: what splits and
+        leave-one-out keep together. Not to be confused with `groups`, which are columns.
 
     Raises
     ------
@@ -51,6 +54,7 @@ class Features:
     provenance: dict[str, Any] = field(default_factory=dict)
     quarantined: tuple[Quarantined, ...] = ()
     seconds: float = 0.0
+    image_groups: NDArray[np.str_] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.ids)
@@ -59,17 +63,29 @@ class Features:
                 f"features must have shape ({n}, {sum(self.groups.values())}) for {n} ids and the "
                 f"groups {self.groups}, got {self.X.shape}"
             )
-        if self.labels is not None and self.labels.shape != (n,):
-            raise DataError(f"labels must have shape ({n},), got {self.labels.shape}")
+        for name, names in (("labels", self.labels), ("image_groups", self.image_groups)):
+            if names is not None and names.shape != (n,):
+                raise DataError(f"{name} must have shape ({n},), got {names.shape}")
 
     def __len__(self) -> int:
         return len(self.ids)
 
+    def subset(self, rows: NDArray[np.intp]) -> Features:
+        """Return the features of some of the images, in the order of `rows`."""
+        names = np.array(self.ids, dtype=object)[rows].tolist()
+        return replace(
+            self,
+            X=self.X[rows],
+            ids=tuple(names),
+            labels=None if self.labels is None else self.labels[rows],
+            image_groups=None if self.image_groups is None else self.image_groups[rows],
+        )
+
     def save(self, path: str | os.PathLike[str], *, half: bool = False) -> None:
         """Write the features to one safetensors file, replacing it if it exists.
 
-        Its tensor ``features`` is readable by anybody; the ids and labels are JSON lists, stored as
-        tensors of UTF-8 bytes because a safetensors header has a limited size.
+        Its tensor ``features`` is readable by anybody; the ids, labels and image groups are JSON
+        lists, stored as tensors of UTF-8 bytes because a safetensors header has a limited size.
 
         Parameters
         ----------
@@ -94,6 +110,8 @@ class Features:
         tensors: dict[str, NDArray[Any]] = {"features": X, "ids": encode_names(self.ids)}
         if self.labels is not None:
             tensors["labels"] = encode_names(self.labels.tolist())
+        if self.image_groups is not None:  # readers that know nothing of it pass over it
+            tensors["image_groups"] = encode_names(self.image_groups.tolist())
         save_tensors(
             path,
             tensors,
@@ -135,15 +153,19 @@ class Features:
             mapped=("features",) if mapped else (),
         )
         try:
-            labels = tensors.get("labels")
             return cls(
                 X=tensors["features"],
                 ids=tuple(decode_names(tensors["ids"])),
-                labels=None if labels is None else np.array(decode_names(labels), dtype=np.str_),
+                labels=_names_or_none(tensors, "labels"),
                 groups={name: int(width) for name, width in document["groups"]},
                 provenance=document["provenance"],
                 quarantined=tuple(Quarantined(**item) for item in document["quarantined"]),
                 seconds=float(document["seconds"]),
+                image_groups=_names_or_none(tensors, "image_groups"),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ModelFileError(f"{path}: its description is damaged: {error!r}") from error
+
+
+def _names_or_none(tensors: dict[str, NDArray[Any]], name: str) -> NDArray[np.str_] | None:
+    return np.array(decode_names(tensors[name]), dtype=np.str_) if name in tensors else None

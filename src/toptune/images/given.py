@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from toptune.errors import DataError
 from toptune.images.listing import open_images
-from toptune.images.sources import ImageSet, ImageSource, from_arrays
+from toptune.images.sources import ImageSet, ImageSource, from_arrays, group_names
 
 Images: TypeAlias = str | os.PathLike[str] | Sequence[ImageSource] | NDArray[Any] | ImageSet
 """A folder or manifest, a list of images, one array of images, or an `ImageSet`."""
@@ -22,8 +23,9 @@ def labelled_images(
     labels: ArrayLike | str | os.PathLike[str] | None,
     *,
     split: str | None = None,
+    groups: Iterable[object] | None = None,
 ) -> tuple[ImageSet, dict[str, Any]]:
-    """List images with their labels.
+    """List images with their labels and groups.
 
     Parameters
     ----------
@@ -33,20 +35,25 @@ def labelled_images(
         One label per image given directly; for a folder, a manifest or nothing.
     split : str, optional
         Split of a folder or manifest.
+    groups : sequence, optional
+        One group per image given directly or in an `ImageSet`, whose own they replace; missing
+        ones as for `from_arrays`. A manifest has them in its column ``group``.
 
     Returns
     -------
     image_set : ImageSet
-        Its labels are text.
+        Its labels and groups are text.
     names : dict
         What the labels are where they were given directly, by their text.
 
     Raises
     ------
     DataError
-        If labels and images do not fit each other, or the images cannot be listed.
+        If labels or groups and images do not fit each other, or the images cannot be listed.
     """
     if isinstance(images, ImageSet):
+        if groups is not None:
+            images = replace(images, groups=group_names(groups, images.ids))
         return images, {}
     if isinstance(images, str | os.PathLike):
         if labels is not None and not isinstance(labels, str | os.PathLike):
@@ -54,11 +61,16 @@ def labelled_images(
                 "labels for a folder must be a manifest file; for a list of labels give a list of "
                 "images"
             )
+        if groups is not None:
+            raise DataError(
+                "groups of a folder or manifest come from the column group of a manifest; for a "
+                "list of groups give a list of images, or the ImageSet that open_images returns"
+            )
         return open_images(images, split=split, labels=labels), {}
     if labels is None or isinstance(labels, str | os.PathLike):
         raise DataError("a list of images needs a list with one label per image")
     values = list(np.asarray(labels))  # not tolist: int32 labels stay int32
-    return from_arrays(images, values), {str(value): value for value in values}
+    return from_arrays(images, values, groups=groups), {str(value): value for value in values}
 
 
 def unlabelled_images(images: Images) -> ImageSet:

@@ -44,8 +44,8 @@ def open_images(
         One of: a folder with one folder per class, whose name is the label of all images below it;
         such folders below ``train``, ``val`` (or ``valid``, ``validation``) and ``test``; a CSV or
         Parquet file with the columns ``image_path`` (or ``file_name``), ``label`` and perhaps
-        ``split``, its relative paths starting from its own folder; a folder with such a file called
-        ``metadata.csv``. Without labels also any folder of images, or one image.
+        ``split`` and ``group``, its relative paths starting from its own folder; a folder with such
+        a file called ``metadata.csv``. Without labels also any folder of images, or one image.
     split : {"train", "val", "test"}, optional
         The split to list. By default the training split if there are splits and labels are wanted,
         else everything.
@@ -53,13 +53,16 @@ def open_images(
         A manifest for the images of the folder `data`; its relative paths start from `data`, or
         else from its own folder.
     labelled : bool
-        Whether labels are wanted. If not, folder names and label columns are ignored.
+        Whether labels are wanted. If not, folder names and the columns ``label`` and ``group`` are
+        ignored.
 
     Returns
     -------
     ImageSet
         Sorted by path, or in the order of the manifest. Broken links, missing files, and images
-        without a label or with contradictory ones are in its `quarantined`.
+        without a label or with contradictory labels or groups are in its `quarantined`. Its
+        `groups` are those of the column ``group``, None where there is none; an image with no value
+        there is a group of its own.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Tables that name images, labels and splits, CSV or Parquet -> `ImageSet`."""
+"""Tables that name images, labels, splits and groups, CSV or Parquet -> `ImageSet`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,14 @@ from typing import Any
 import numpy as np
 
 from toptune.errors import DataError, DataWarning
-from toptune.images.sources import ImageSet, Quarantined, file_fault, is_missing, printable
+from toptune.images.sources import (
+    ImageSet,
+    Quarantined,
+    file_fault,
+    group_names,
+    is_missing,
+    printable,
+)
 from toptune.images.tree import SPLITS, absent_split, canonical_split
 
 _PATH_COLUMNS = ("image_path", "file_name")
@@ -34,6 +41,7 @@ class Manifest:
     images: _Column | None
     labels: _Column | None
     splits: _Column | None
+    groups: _Column | None
 
     def split_names(self) -> tuple[str, ...]:
         """Return the splits present, in the order train, val, test."""
@@ -56,7 +64,9 @@ def is_manifest_name(path: Path) -> bool:
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Read the columns ``image_path`` (or ``file_name``), ``label`` and ``split`` as text.
+    """Read ``image_path`` (or ``file_name``), ``label``, ``split`` and ``group`` as text.
+
+    A split or group column without any value counts as none.
 
     Raises
     ------
@@ -77,8 +87,14 @@ def read_manifest(path: Path) -> Manifest:
         raise DataError(f"cannot read manifest {name}: {reason}") from error
     images = next((columns[c] for c in _PATH_COLUMNS if c in columns), None)
     splits = columns.get("split")
+    groups = [g and g.strip() for g in columns.get("group", ())]
     return Manifest(
-        path, tuple(names), images, columns.get("label"), splits if splits and any(splits) else None
+        path,
+        tuple(names),
+        images,
+        columns.get("label"),
+        splits if splits and any(splits) else None,
+        None if all(map(is_missing, groups)) else groups,
     )
 
 
@@ -86,7 +102,7 @@ _Columns = tuple["list[str]", "dict[str, _Column]"]  # all names, the columns wa
 
 
 def _wanted(names: list[str]) -> list[str]:
-    wanted = [c for c in (*_PATH_COLUMNS, "label", "split") if c in names]
+    wanted = [c for c in (*_PATH_COLUMNS, "label", "split", "group") if c in names]
     for c in wanted:
         if names.count(c) > 1:
             raise DataError(f"the manifest has {names.count(c)} columns called {c}: keep one")
@@ -145,15 +161,15 @@ def manifest_images(
     split : {"train", "val", "test"} or None
         None takes the training split of a labelled table that has splits, else every row.
     labelled : bool
-        Whether a label is needed; without, `labels` is None.
+        Whether a label is needed; without, `labels` and `groups` are None.
     prefix : str
         Put before the paths in the ids.
 
     Returns
     -------
     ImageSet
-        In the order of the table. An image without label, with contradictory labels, or without a
-        file is set aside, once for all its rows.
+        In the order of the table. An image without label, with contradictory labels or groups, or
+        without a file is set aside, once for all its rows. One without group is a group of its own.
 
     Raises
     ------
@@ -163,6 +179,7 @@ def manifest_images(
     manifest = read_manifest(path)
     images = manifest.column(manifest.images, " or ".join(_PATH_COLUMNS))
     labels = manifest.column(manifest.labels, "label") if labelled else None
+    groups = manifest.groups if labelled else None
     name = printable(str(path))
     aside: list[Quarantined] = []
     rows_of: dict[str, list[int]] = {}  # the same file may be spelled ./a.jpg and a.jpg
@@ -175,15 +192,20 @@ def manifest_images(
     ids: list[str] = []
     sources: list[str] = []
     chosen: list[str] = []
-    repeats = conflicts = 0
+    together: list[str | None] = []
+    repeats = 0
+    conflicts: Counter[str] = Counter()
     for rows in rows_of.values():
         given = images[rows[0]] or ""
-        known = sorted(
-            {str(labels[r]) for r in rows if not is_missing(labels[r])} if labels else ()
-        )
-        conflicts += len(known) > 1
+        known = _distinct(labels, rows)
+        named = _distinct(groups, rows)
         file, fault = _find(given, roots)
-        fault = _label_fault(known) if labels and len(known) != 1 else fault
+        for what, values in (("groups", named), ("labels", known)):
+            if len(values) > 1:
+                fault = f"contradictory {what}: {' and '.join(map(repr, values))}"
+                conflicts[what] += 1
+        if labels and not known:
+            fault = "no label"
         id_ = given if Path(given).is_absolute() else prefix + given
         if fault is not None:
             aside.append(Quarantined(id_, fault))
@@ -192,11 +214,16 @@ def manifest_images(
         ids.append(id_)
         sources.append(str(file))
         chosen.extend(known)
+        together.append(named[0] if named else None)
     _warn(name, repeats, conflicts)
     if not ids:
         raise _nothing_left(name, roots, aside)
     return ImageSet(
-        tuple(ids), tuple(sources), np.array(chosen, np.str_) if labels else None, tuple(aside)
+        tuple(ids),
+        tuple(sources),
+        np.array(chosen, np.str_) if labels else None,
+        tuple(aside),
+        group_names(together, ids) if groups else None,
     )
 
 
@@ -231,20 +258,23 @@ def _find(given: str, roots: Sequence[Path]) -> tuple[Path, str | None]:
     return roots[0] / given, faults[0]
 
 
-def _label_fault(known: list[str]) -> str:
-    return f"contradictory labels: {' and '.join(map(repr, known))}" if known else "no label"
+def _distinct(values: _Column | None, rows: list[int]) -> list[str]:
+    """Return what the rows of one image say, sorted; missing values say nothing."""
+    if values is None:
+        return []
+    return sorted({str(values[r]) for r in rows if not is_missing(values[r])})
 
 
-def _warn(name: str, repeats: int, conflicts: int) -> None:
+def _warn(name: str, repeats: int, conflicts: Counter[str]) -> None:
     if repeats:
         warnings.warn(
             f"{name}: {repeats} rows repeat an image with the same label; each was kept once",
             DataWarning,
             stacklevel=4,
         )
-    if conflicts:
+    for what, n in conflicts.items():
         warnings.warn(
-            f"{name}: {conflicts} images are named with contradictory labels and were set aside",
+            f"{name}: {n} images are named with contradictory {what} and were set aside",
             DataWarning,
             stacklevel=4,
         )

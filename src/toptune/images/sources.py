@@ -1,4 +1,4 @@
-"""One image before it is decoded, and a set of them with ids and labels."""
+"""One image before it is decoded, and a set of them with ids, labels and groups."""
 
 from __future__ import annotations
 
@@ -62,6 +62,10 @@ class ImageSet:
         Class names, or None where the images have no labels.
     quarantined : tuple of Quarantined
         What was set aside while listing; none of it is among `ids`.
+    groups : ndarray of str, shape (n,), or None
+        Name of the group of each image: what belongs together, such as photographs of one object,
+        frames of one video or one patient, and must not be torn apart by a split. None where
+        nothing is known of groups.
 
     Raises
     ------
@@ -73,13 +77,15 @@ class ImageSet:
     sources: tuple[ImageSource, ...]
     labels: npt.NDArray[np.str_] | None
     quarantined: tuple[Quarantined, ...] = ()
+    groups: npt.NDArray[np.str_] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.ids)
         if len(self.sources) != n:
             raise DataError(f"{n} ids but {len(self.sources)} sources: give one source per id")
-        if self.labels is not None and self.labels.shape != (n,):
-            raise DataError(f"labels must have shape ({n},), got {self.labels.shape}")
+        for name, names in (("labels", self.labels), ("groups", self.groups)):
+            if names is not None and names.shape != (n,):
+                raise DataError(f"{name} must have shape ({n},), got {names.shape}")
         if len(set(self.ids)) != n:
             seen: set[str] = set()
             twice = next(i for i in self.ids if i in seen or seen.add(i))  # type: ignore[func-returns-value]
@@ -115,10 +121,16 @@ class ImageSet:
             ids=tuple(self.ids[i] for i in rows),
             sources=tuple(self.sources[i] for i in rows),
             labels=None if self.labels is None else self.labels[rows],
+            groups=None if self.groups is None else self.groups[rows],
         )
 
 
-def from_arrays(images: Iterable[ImageSource], labels: Iterable[object] | None = None) -> ImageSet:
+def from_arrays(
+    images: Iterable[ImageSource],
+    labels: Iterable[object] | None = None,
+    *,
+    groups: Iterable[object] | None = None,
+) -> ImageSet:
     """Wrap images that are in memory, or a list of paths.
 
     Parameters
@@ -127,6 +139,9 @@ def from_arrays(images: Iterable[ImageSource], labels: Iterable[object] | None =
         Paths, bytes of image files, Pillow images or arrays; see `decode` for the arrays it takes.
     labels : sequence, optional
         One label per image; kept as ``str(label)``.
+    groups : sequence, optional
+        One group per image, kept as text; an image whose group is missing (None, NaN or empty) is
+        a group of its own.
 
     Returns
     -------
@@ -157,7 +172,13 @@ def from_arrays(images: Iterable[ImageSource], labels: Iterable[object] | None =
                 f"images[{i}] is a {type(source).__name__}: "
                 "give a path, bytes, a Pillow image or a NumPy array"
             )
-    return ImageSet(_ids_of(sources), sources, _labels_of(labels, len(sources)))
+    ids = _ids_of(sources)
+    return ImageSet(
+        ids,
+        sources,
+        _labels_of(labels, len(sources)),
+        groups=None if groups is None else group_names(groups, ids),
+    )
 
 
 def _ids_of(sources: tuple[ImageSource, ...]) -> tuple[str, ...]:
@@ -181,8 +202,48 @@ def _labels_of(labels: Iterable[object] | None, n: int) -> npt.NDArray[np.str_] 
     return np.array([str(value) for value in values], dtype=np.str_)
 
 
+def group_names(groups: Iterable[object], own: Sequence[str]) -> npt.NDArray[np.str_]:
+    """Return the group of each image as text.
+
+    Parameters
+    ----------
+    groups : sequence
+        One per image; blanks around a name do not count.
+    own : sequence of str
+        Distinct names, one per image: where the group is missing (None, NaN or empty), the image
+        is a group of its own under this name, or one like it that no other group has.
+
+    Returns
+    -------
+    ndarray of str, shape (n,)
+
+    Raises
+    ------
+    DataError
+        If the lengths differ, or a group is not a single value.
+    """
+    if isinstance(groups, str | bytes):
+        raise DataError(f"groups must be a list, got {groups!r}: give one group per image")
+    values = list(groups)
+    if len(values) != len(own):
+        raise DataError(f"{len(own)} images but {len(values)} groups: give one group per image")
+    for i, value in enumerate(values):
+        if isinstance(value, np.ndarray | list | tuple):
+            raise DataError(f"groups[{i}] is a {type(value).__name__}: give one group per image")
+    names = ["" if is_missing(value) else str(value).strip() for value in values]
+    taken = set(names)
+    for i, name in enumerate(names):
+        if not name:
+            alone = own[i]
+            while alone in taken:
+                alone += "'"
+            taken.add(alone)
+            names[i] = alone
+    return np.array(names, dtype=np.str_)
+
+
 def is_missing(label: object) -> bool:
-    """Tell whether a label is None, NaN (also as text, the way tables write it) or blank."""
+    """Tell whether a label or group is None, NaN (or the text of it in tables) or blank."""
     return label is None or str(label).strip() in {"", "nan", "NaN", "<NA>"}
 
 

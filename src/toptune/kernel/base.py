@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import issparse
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state
+from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.validation import (
     check_array,
     check_consistent_length,
@@ -41,11 +41,13 @@ from toptune.kernel.selection import (
     PENALTIES,
     SELECTION_SAMPLES,
     Candidate,
+    Index,
     as_float,
     best_penalty,
     descend_penalties,
     select,
     selection_subset,
+    whole_group_subset,
 )
 
 LOSSES = ("squared", "logistic")
@@ -60,8 +62,8 @@ DTYPES = (np.float64, np.float32, np.float16)
 #: Relative residual at which conjugate gradient may stop for rounding without a warning.
 STAGNATED_RESIDUAL = 1e-4
 
-#: Loss of scores (n, c) for targets (n, ...) with weights (n,); smaller is better.
-Criterion = Callable[[Tensor, Tensor, Tensor], float]
+#: Loss of scores (n, c) for targets (n, ...) with weights (n,), differentiable; smaller is better.
+Criterion = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +76,7 @@ class Problem:
     targets: Tensor  # (n, ...), what the criterion compares scores with
     strata: NDArray[np.intp]  # (n,), classes for subsets and centers to keep apart
     criterion: Criterion
+    groups: NDArray[np.intp] | None = None  # (n,), codes of what is left out together
 
     def __len__(self) -> int:
         return len(self.w)
@@ -87,6 +90,7 @@ class Problem:
             w=self.w[rows],
             targets=self.targets[rows],
             strata=self.strata[rows],
+            groups=None if self.groups is None else self.groups[rows],
         )
 
     def double(self) -> Problem:
@@ -94,12 +98,20 @@ class Problem:
         X = replace(self.X, dtype=torch.float64)
         return replace(self, X=X, Y=self.Y.double(), w=self.w.double())
 
+    def loss_of(
+        self,
+        scores: Tensor,  # (k, c)
+        rows: Index,  # k of the samples
+    ) -> Tensor:
+        """Return what the selection minimises, for some of the samples."""
+        return self.criterion(scores, self.targets[rows], self.w[rows])
+
     def loss(
         self,
         scores: Tensor,  # (n, c)
     ) -> float:
         """Return what the selection minimises."""
-        return self.criterion(scores, self.targets, self.w)
+        return float(self.loss_of(scores, slice(None)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,6 +223,24 @@ class KernelEstimator(BaseEstimator):  # type: ignore[misc]
         check_consistent_length(X, y)
         return data, y
 
+    def _group_codes(
+        self,
+        groups: ArrayLike | None,  # (n,)
+        kept: NDArray[np.bool_],  # (n,)
+    ) -> NDArray[np.intp] | None:
+        """Codes of the groups of the samples that are kept; None where each is its own."""
+        if groups is None:
+            return None
+        names = column_or_1d(groups)
+        check_consistent_length(names, kept)
+        if self._loss() == "logistic":
+            raise ValueError('groups need loss="squared": leave-one-out of whole groups is exact')
+        codes: NDArray[np.intp] = np.unique(names[kept], return_inverse=True)[1]
+        count = int(codes.max(initial=-1)) + 1
+        if count < 2:
+            raise ValueError(f"groups must be at least two different ones, got {count}")
+        return codes if count < len(codes) else None
+
     def _scale(self, d: int, weights: Sequence[float]) -> Tensor | None:  # (d,)
         """Factors of the features that make distances weighted sums over groups."""
         if not weights:
@@ -235,6 +265,19 @@ class KernelEstimator(BaseEstimator):  # type: ignore[misc]
         if self._feature_scale is None:
             return np.ones(self.n_features_in_)
         out: NDArray[np.float64] = self._feature_scale.cpu().numpy()
+        return out
+
+    def feature_shares(self) -> NDArray[np.float64]:  # (d,)
+        """Part that each feature has in the mean squared distance of two centers, weights applied.
+
+        Returns
+        -------
+        ndarray of shape (d,), adding up to 1.
+        """
+        check_is_fitted(self)
+        shares = self._feature_scale_array() ** 2 * self.centers_.var(axis=0, dtype=np.float64)
+        total = shares.sum()
+        out: NDArray[np.float64] = shares / total if total > 0 else np.full(len(shares), np.nan)
         return out
 
     def _given_weights(self, d: int) -> tuple[float, ...] | None:
@@ -301,10 +344,11 @@ class KernelEstimator(BaseEstimator):  # type: ignore[misc]
                 part.X.all(),
                 part.Y,
                 part.w,
+                groups=part.groups,
                 kernel=self.kernel,
                 bandwidth=bandwidth,
                 penalties=penalties,
-                loss=part.loss,
+                loss=part.loss_of,
                 widths=() if weights is not None else self._widths(d),
             )
             if weights is None:
@@ -323,6 +367,7 @@ class KernelEstimator(BaseEstimator):  # type: ignore[misc]
         self.candidates_ += solution.tried
         kept = replace(problem.X, offset=None, scale=None)
         self.centers_ = kept.read(solution.centers).cpu().numpy().copy()
+        self.center_indices_ = solution.centers
         self.n_centers_ = len(solution.centers)
         # Row-major, as it comes back from a file: the last bits of a product depend on the layout.
         self.dual_coef_ = np.ascontiguousarray(solution.alpha.cpu().numpy())
@@ -383,9 +428,10 @@ class KernelEstimator(BaseEstimator):  # type: ignore[misc]
 
         def evaluate(penalty: float) -> tuple[float, Tensor | None]:
             try:
-                scores = exact_solution(K, whole.Y, whole.w, penalty).leave_one_out()
+                solution = exact_solution(K, whole.Y, whole.w, penalty)
             except NotPositiveDefiniteError:
                 return np.inf, None
+            scores = solution.leave_one_out(whole.groups)
             return whole.loss(scores), scores
 
         penalty, scores, losses = descend_penalties(
@@ -400,7 +446,7 @@ class KernelEstimator(BaseEstimator):  # type: ignore[misc]
             X = exact.X.all()
             K = kernel_matrix(X, X, self.kernel, self.bandwidth_)
             found = exact_solution(K, exact.Y, exact.w, penalty)
-            scores = found.leave_one_out().to(whole.Y.dtype)
+            scores = found.leave_one_out(whole.groups).to(whole.Y.dtype)
             losses[penalty] = whole.loss(scores)
         tried = self._as_candidates(losses)
         return Solution(found.alpha, np.arange(n), penalty, scores, tried, selected_at)
@@ -423,11 +469,15 @@ class KernelEstimator(BaseEstimator):  # type: ignore[misc]
         keep = self.plan_.keep and self.plan_.solver == "direct"
         if centers is None:
             centers, _ = self._centers(problem, self.plan_.n_centers, best.penalty, random_state)
-        system = nystrom_system(self._operator(problem, centers), problem.Y, problem.w, keep=keep)
+        operator = self._operator(problem, centers)
+        system = nystrom_system(operator, problem.Y, problem.w, keep=keep, groups=problem.groups)
         penalty, scores = penalties[0], None
         tried: list[Candidate] = []
         if len(penalties) > 1:
-            rows = selection_subset(problem.strata, PATH_ROWS, random_state=random_state)
+            if problem.groups is None:
+                rows = selection_subset(problem.strata, PATH_ROWS, random_state=random_state)
+            else:
+                rows = whole_group_subset(problem.groups, PATH_ROWS, random_state=random_state)
             part = problem if len(rows) == n else problem.take(rows)
             path = system.path(None if len(rows) == n else rows)
             chosen, tried = best_penalty(

@@ -8,6 +8,7 @@ their columns are mirror images and cost nothing extra).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -32,37 +33,42 @@ def _log_loss(
     scores: Tensor,  # (n, c)
     codes: Tensor,  # (n,)
     w: Tensor,  # (n,)
-) -> float:
-    """Log-loss of scores of classes at their best temperature."""
-    return fit_temperature(scores, codes, w)[1]
+) -> Tensor:
+    """Log-loss of scores of classes at their best temperature, differentiable in the scores.
+
+    What the temperature changes with the scores has no part in the gradient: it is the best one.
+    """
+    temperature, _ = fit_temperature(scores.detach(), codes, w)
+    S = scores.double() / temperature
+    losses = torch.logsumexp(S, dim=1) - S.gather(1, codes[:, None])[:, 0]
+    return w.double() @ losses / w.double().sum()
 
 
-def _label_temperature(
+def _as_pairs(
     scores: Tensor,  # (n, c)
     indicators: Tensor,  # (n, c), 0 or 1
     w: Tensor,  # (n,)
-) -> tuple[float, float]:
-    """Temperature and log-loss where every label is a choice of its own between -f and f."""
+) -> tuple[Tensor, Tensor, Tensor]:  # (n c, 2), (n c,), (n c,)
+    """Every label as a choice of its own between -f and f: scores, codes and weights."""
     pairs = torch.stack([-scores, scores], dim=-1).flatten(0, 1)
-    return fit_temperature(pairs, indicators.flatten(), w.repeat_interleave(scores.shape[1]))
+    return pairs, indicators.flatten(), w.repeat_interleave(scores.shape[1])
 
 
-def _label_log_loss(scores: Tensor, indicators: Tensor, w: Tensor) -> float:
-    return _label_temperature(scores, indicators, w)[1]
+def _label_log_loss(scores: Tensor, indicators: Tensor, w: Tensor) -> Tensor:
+    return _log_loss(*_as_pairs(scores, indicators, w))
 
 
 def _unexplained(
     scores: Tensor,  # (n, c)
     Y: Tensor,  # (n, c)
     w: Tensor,  # (n,)
-) -> float:
+) -> Tensor:
     """1 - R^2 with weights, the outputs sharing numerator and denominator as they are scaled."""
     W = w[:, None].double()
     mean = (W * Y).sum(0) / W.sum()
     error = (W * (Y - scores).double().square()).sum(0)
     size = (W * (Y - mean).square()).sum(0)
-    constant = size <= 0
-    return float((error / torch.where(constant, 1.0, size)).mean())
+    return (error / torch.where(size > 0, size, 1.0)).mean()
 
 
 class KernelClassifier(ClassifierMixin, KernelEstimator):  # type: ignore[misc]
@@ -121,6 +127,8 @@ class KernelClassifier(ClassifierMixin, KernelEstimator):  # type: ignore[misc]
         Number of features d.
     centers_ : ndarray of shape (m, d)
         Inducing points.
+    center_indices_ : ndarray of shape (m,)
+        Which of the samples they are.
     dual_coef_ : ndarray of shape (m, c)
         Coefficients on the centers, float64.
     bandwidth_, penalty_ : float
@@ -198,7 +206,11 @@ class KernelClassifier(ClassifierMixin, KernelEstimator):  # type: ignore[misc]
         return self.loss
 
     def fit(
-        self, X: ArrayLike | Rows, y: ArrayLike, sample_weight: ArrayLike | None = None
+        self,
+        X: ArrayLike | Rows,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
     ) -> KernelClassifier:
         """Choose the hyperparameters, solve, and fit the temperature.
 
@@ -212,6 +224,9 @@ class KernelClassifier(ClassifierMixin, KernelEstimator):  # type: ignore[misc]
             dense or sparse.
         sample_weight : array-like of shape (n,), optional
             Weights >= 0. A sample of weight zero is as good as absent.
+        groups : array-like of shape (n,), optional
+            Which samples belong together, such as images of one object: "leave-one-out" everywhere
+            then leaves out whole groups. Not with the logistic loss.
 
         Returns
         -------
@@ -236,12 +251,16 @@ class KernelClassifier(ClassifierMixin, KernelEstimator):  # type: ignore[misc]
         kept = weight > 0
         everything = bool(kept.all())
         problem = self._problem(rows, labels[kept], weight[kept])
-        if not everything:
-            problem = Problem(**{**vars(problem), "X": rows.take(np.flatnonzero(kept))})
+        problem = replace(
+            problem,
+            X=rows if everything else rows.take(np.flatnonzero(kept)),
+            groups=self._group_codes(groups, kept),
+        )
         scores = self._solve(problem)
+        self.center_indices_ = np.flatnonzero(kept)[self.center_indices_]
         targets, w = problem.targets, problem.w
         if self._multilabel:
-            self.temperature_, self.loo_log_loss_ = _label_temperature(scores, targets, w)
+            self.temperature_, self.loo_log_loss_ = fit_temperature(*_as_pairs(scores, targets, w))
             hits = ((scores > 0) == (targets > 0)).double().mean(1)
         else:
             self.temperature_, self.loo_log_loss_ = fit_temperature(scores, targets, w)
@@ -440,6 +459,8 @@ class KernelRegressor(MultiOutputMixin, RegressorMixin, KernelEstimator):  # typ
         Number of features d.
     centers_ : ndarray of shape (m, d)
         Inducing points.
+    center_indices_ : ndarray of shape (m,)
+        Which of the samples they are.
     dual_coef_ : ndarray of shape (m, c)
         Coefficients on the centers, float64.
     intercept_ : ndarray of shape (c,)
@@ -491,7 +512,11 @@ class KernelRegressor(MultiOutputMixin, RegressorMixin, KernelEstimator):  # typ
         self.random_state = random_state
 
     def fit(
-        self, X: ArrayLike | Rows, y: ArrayLike, sample_weight: ArrayLike | None = None
+        self,
+        X: ArrayLike | Rows,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
     ) -> KernelRegressor:
         """Choose the hyperparameters and solve.
 
@@ -503,6 +528,9 @@ class KernelRegressor(MultiOutputMixin, RegressorMixin, KernelEstimator):  # typ
             Targets, finite.
         sample_weight : array-like of shape (n,), optional
             Weights >= 0. A sample of weight zero is as good as absent.
+        groups : array-like of shape (n,), optional
+            Which samples belong together, such as images of one object: "leave-one-out" everywhere
+            then leaves out whole groups. Not with the logistic loss.
 
         Returns
         -------
@@ -534,9 +562,11 @@ class KernelRegressor(MultiOutputMixin, RegressorMixin, KernelEstimator):  # typ
             targets=Y,
             strata=np.zeros(len(Y), dtype=np.intp),
             criterion=_unexplained,
+            groups=self._group_codes(groups, kept),
         )
         scores = self._solve(problem)
-        self.loo_r2_ = 1.0 - _unexplained(scores, problem.Y, problem.w)
+        self.center_indices_ = np.flatnonzero(kept)[self.center_indices_]
+        self.loo_r2_ = 1.0 - problem.loss(scores)
         out = scores.cpu().numpy().astype(np.float64)
         if not kept.all():
             out, left_out = self._scores(rows), out

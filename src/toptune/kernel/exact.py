@@ -16,7 +16,8 @@ eigenvectors times sqrt(s),
 
 the last exactly the residual of a refit without sample i, for fixed kernel, penalty and
 normalisation N (Allen 1974, PRESS; Rifkin and Lippert 2007, Notes on Regularized Least Squares).
-`nystrom` brings fewer centers than samples to the same form.
+`nystrom` brings fewer centers than samples to the same form, and `left_out` has the formula for
+groups of samples that are left out together.
 """
 
 from __future__ import annotations
@@ -24,10 +25,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from toptune.kernel.cholesky import cholesky_factor
+from toptune.kernel.left_out import group_batches, left_out_residuals
 from toptune.kernel.triangular import triangular_inverse
 
 #: Columns of one product on the path: penalties times outputs.
@@ -54,6 +58,8 @@ class PenaltyPath:
         (n,): square roots of the weights, all > 0.
     N
         Sum of the weights of all samples that were fitted; rows of Q may be fewer.
+    groups
+        (n,) codes of the groups that are left out whole; None: every sample by itself.
     """
 
     Q: Tensor
@@ -62,9 +68,10 @@ class PenaltyPath:
     Y: Tensor
     sqrt_w: Tensor
     N: float
+    groups: NDArray[np.intp] | None = None
 
     def leave_one_out(self, penalty: float) -> Tensor:  # (n, c)
-        """Predictions for every sample by the model fitted without it.
+        """Predictions for every sample by the model fitted without it, or without its group.
 
         Parameters
         ----------
@@ -81,26 +88,35 @@ class PenaltyPath:
         left = 1.0 - leverage
         # 1 - h > 0 in exact arithmetic; rounding may reach 0 when the penalty is far below it.
         left.clamp_(min=8 * torch.finfo(self.Q.dtype).eps)
+        batches = group_batches(self.groups, self.Q.device)
         step = max(1, PATH_COLUMNS // c)
         for first in range(0, len(penalties), step):
             part = shrink[:, first : first + step]  # (r, p')
             coefficients = (part[:, :, None] * self.QtY[:, None, :]).flatten(1)  # (r, p' c)
             fitted = (self.Q @ coefficients) / self.sqrt_w[:, None]
             for k, F in enumerate(torch.split(fitted, c, dim=1), start=first):
-                yield self.Y - (self.Y - F) / left[:, k, None]
+                out = self.Y - (self.Y - F) / left[:, k, None]
+                for rows in batches:
+                    root = self.sqrt_w[rows, None]  # (k, size, 1)
+                    R = root * (self.Y[rows] - F[rows])
+                    e = left_out_residuals(self.Q[rows], shrink[:, k], R)
+                    out[rows] = self.Y[rows] - e / root
+                yield out
 
 
 def exact_path(
     K: Tensor,  # (n, n)
     Y: Tensor,  # (n, c)
     w: Tensor,  # (n,)
+    groups: NDArray[np.intp] | None = None,  # (n,)
 ) -> PenaltyPath:
     """Penalty path of exact kernel ridge regression, by one eigendecomposition of W^1/2 K W^1/2."""
     sqrt_w = w.sqrt()
     s, V = torch.linalg.eigh(sqrt_w[:, None] * K * sqrt_w)
     s = s.clamp(min=0.0)
     Q = V * s.sqrt()
-    return PenaltyPath(Q, s, Q.T @ (sqrt_w[:, None] * Y), Y, sqrt_w, float(w.double().sum()))
+    QtY = Q.T @ (sqrt_w[:, None] * Y)
+    return PenaltyPath(Q, s, QtY, Y, sqrt_w, float(w.double().sum()), groups)
 
 
 @dataclass(frozen=True)
@@ -129,15 +145,25 @@ class ExactSolution:
         """Dual coefficients."""
         return self.sqrt_w[:, None] * self.beta
 
-    def leave_one_out(self) -> Tensor:  # (n, c)
-        """Predictions for every sample by the model fitted without it.
+    def leave_one_out(
+        self,
+        groups: NDArray[np.intp] | None = None,  # (n,)
+    ) -> Tensor:  # (n, c)
+        """Predictions for every sample by the model fitted without it, or without its group.
 
         The weighted residual is lambda N beta_i, and 1 - h_i is lambda N times the i-th diagonal
-        element of the inverse: their ratio has no cancellation.
+        element of the inverse: their ratio has no cancellation. A group has a diagonal block.
         """
         # A^-1 = L^-T L^-1: its diagonal is the squared columns of L^-1.
-        diagonal = triangular_inverse(self.L).square_().sum(0)
-        return self.Y - self.beta / (diagonal * self.sqrt_w)[:, None]
+        inverse = triangular_inverse(self.L)
+        diagonal = inverse.square().sum(0)
+        out = self.Y - self.beta / (diagonal * self.sqrt_w)[:, None]
+        for rows in group_batches(groups, self.L.device):
+            for each in rows:  # one at a time: its columns of L^-1 are (n, size)
+                columns = inverse[:, each]
+                e = torch.linalg.solve(columns.T @ columns, self.beta[each])
+                out[each] = self.Y[each] - e / self.sqrt_w[each, None]
+        return out
 
 
 def exact_solution(

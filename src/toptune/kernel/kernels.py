@@ -132,6 +132,29 @@ def apply_profile(
     return PROFILES[kernel](base / bandwidth**2)
 
 
+#: Derivatives of the profiles in their argument; where one has none at zero, zero stands for it.
+_SLOPES: dict[str, Profile] = {
+    "gaussian": lambda r2: torch.exp(-0.5 * r2).mul_(-0.5),
+    "laplacian": lambda r2: (
+        torch.exp(-r2.sqrt()) * torch.where(r2 > 0, -0.5 / r2.clamp(min=1e-30).sqrt(), 0.0)
+    ),
+    "matern32": lambda r2: torch.exp(-(3.0 * r2).sqrt()).mul_(-1.5),
+    "matern52": lambda r2: torch.exp(-(5.0 * r2).sqrt()) * (1.0 + (5.0 * r2).sqrt()) * (-5.0 / 6.0),
+    "cauchy": lambda r2: -((1.0 + r2) ** -2),
+    "linear": torch.ones_like,
+    "polynomial": lambda p: 3.0 * (1.0 + p) ** 2,
+}
+
+
+def profile_slope(
+    base: Tensor,  # (n, m), from `base_matrix` at bandwidth 1
+    kernel: str,
+    bandwidth: float,
+) -> Tensor:  # (n, m)
+    """Return the derivatives of kernel values in the entries of the base matrix."""
+    return _SLOPES[kernel](base / bandwidth**2) / bandwidth**2
+
+
 def kernel_matrix(
     X: Tensor,  # (n, d)
     Z: Tensor,  # (m, d)

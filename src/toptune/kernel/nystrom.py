@@ -20,6 +20,7 @@ Products run in the dtype of the features, sums over blocks and factorisations i
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +31,7 @@ from torch import Tensor
 from toptune.kernel.cholesky import cholesky_factor
 from toptune.kernel.exact import PenaltyPath
 from toptune.kernel.kernels import kernel_matrix
+from toptune.kernel.left_out import group_batches, left_out_residuals, whole_groups
 from toptune.kernel.operators import KernelOperator
 from toptune.kernel.triangular import add_gram, symmetric, triangular_inverse, upper_matmul
 
@@ -90,6 +92,8 @@ class NystromSystem:
         (n,) square roots of the weights.
     Phi
         (n, m) in the dtype of the features, or None where it is computed anew when needed.
+    groups
+        (n,) codes of the groups that are left out whole; None: every sample by itself.
     """
 
     operator: KernelOperator
@@ -98,6 +102,7 @@ class NystromSystem:
     Y: Tensor
     sqrt_w: Tensor
     Phi: Tensor | None
+    groups: NDArray[np.intp] | None = None
 
     def path(self, rows: NDArray[np.intp] | None = None) -> PenaltyPath:
         """Penalty path, by one eigendecomposition of the gram matrix.
@@ -106,7 +111,7 @@ class NystromSystem:
         ----------
         rows
             Samples to give leave-one-out predictions for; None: all. They are exact for any subset,
-            because all samples were fitted.
+            because all samples were fitted; of groups the subset has to hold all samples or none.
         """
         s, U = torch.linalg.eigh(self.sums.gram)
         dtype = self.Y.dtype
@@ -124,7 +129,8 @@ class NystromSystem:
                 part = slice(first, first + step)
                 torch.matmul(self.operator.block(which[part]), T, out=Q[part])
             Q *= sqrt_w[:, None]
-        return PenaltyPath(Q, s.clamp(min=0.0).to(dtype), QtY, Y, sqrt_w, self.sums.weight)
+        groups = self.groups if self.groups is None or rows is None else self.groups[rows]
+        return PenaltyPath(Q, s.clamp(min=0.0).to(dtype), QtY, Y, sqrt_w, self.sums.weight, groups)
 
     def coefficients(self, penalty: float) -> Tensor:  # (m, c) float64
         """Coefficients alpha on the centers at one penalty.
@@ -135,7 +141,7 @@ class NystromSystem:
         return self.whiten.double() @ beta
 
     def leave_one_out(self, penalty: float) -> Tensor:  # (n, c)
-        """Predictions for every sample by the model fitted without it, at one penalty."""
+        """Predictions for every sample by the model fitted without it, or without its group."""
         factor = self.sums.factor(penalty)
         half = torch.linalg.solve_triangular(factor, self.sums.PhitY, upper=False)
         T = triangular_inverse(factor).T
@@ -143,7 +149,7 @@ class NystromSystem:
             T = self.whiten.double() @ T
         out = torch.empty_like(self.Y)
         T, half = T.to(out.dtype), half.to(out.dtype)
-        for rows in self.operator.slices():
+        for rows in self._blocks():
             weight = self.sqrt_w[rows, None]
             if self.Phi is None:
                 block = upper_matmul(self.operator.block(rows), T).mul_(weight)
@@ -152,8 +158,20 @@ class NystromSystem:
             fitted = (block @ half).div_(weight)
             left = 1.0 - (block * block).sum(1, keepdim=True)
             left.clamp_(min=8 * torch.finfo(out.dtype).eps)
-            out[rows] = self.Y[rows] - (self.Y[rows] - fitted) / left
+            e = (self.Y[rows] - fitted) / left
+            if self.groups is not None:
+                shrink = torch.ones_like(half[:, 0])
+                for each in group_batches(self.groups[rows], out.device):
+                    R = weight[each] * (self.Y[rows] - fitted)[each]
+                    e[each] = left_out_residuals(block[each], shrink, R) / weight[each]
+            out[rows] = self.Y[rows] - e
         return out
+
+    def _blocks(self) -> Iterator[slice] | Iterator[NDArray[np.intp]]:
+        """Rows of each block; where there are groups, none is cut."""
+        if self.groups is None:
+            return self.operator.slices()
+        return whole_groups(self.groups, self.operator.block_rows)
 
 
 def nystrom_system(
@@ -162,6 +180,7 @@ def nystrom_system(
     w: Tensor,  # (n,)
     *,
     keep: bool = True,
+    groups: NDArray[np.intp] | None = None,  # (n,)
 ) -> NystromSystem:
     """Accumulate the sums over blocks of rows; `keep` says whether Phi stays in memory."""
     whiten = triangular_inverse(center_factor(operator)).T.to(Y.dtype)
@@ -176,7 +195,7 @@ def nystrom_system(
         add_gram(gram, block)
         PhitY += ((sqrt_w[rows, None] * Y[rows]).T @ block).T
     sums = NystromSums(symmetric(gram), PhitY, float(w.double().sum()))
-    return NystromSystem(operator, whiten, sums, Y, sqrt_w, Phi)
+    return NystromSystem(operator, whiten, sums, Y, sqrt_w, Phi, groups)
 
 
 def center_factor(operator: KernelOperator) -> Tensor:  # (m, m), lower triangular, float64

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from toptune.kernel.exact import PenaltyPath, exact_path
+from toptune.kernel.group_weights import refine_weights
 from toptune.kernel.kernels import apply_profile, base_matrix, length_scale
 
 _A = TypeVar("_A")
@@ -30,8 +31,6 @@ _B = TypeVar("_B")
 BANDWIDTH_FACTORS: tuple[float, ...] = (0.5, 0.7, 1.0, 1.4, 2.0)
 #: The bandwidth of the linear kernel only divides the penalty by its square.
 LINEAR_FACTORS: tuple[float, ...] = (1.0,)
-#: Factors that are tried on the weight of each feature group in turn.
-WEIGHT_FACTORS: tuple[float, ...] = (0.0, 0.25, 4.0)
 #: Penalties that are tried, from strong to weak so that a tie goes to the smoother function. Below
 #: 1e-7 float32 eigenvalues are rounding noise.
 PENALTIES: tuple[float, ...] = tuple(float(p) for p in np.logspace(0, -7.2, 19))
@@ -41,8 +40,13 @@ SELECTION_SAMPLES = 800
 #: float32 can resolve, and precision costs nothing there.
 DOUBLE_SAMPLES = 300
 
+#: Samples on which weights of feature groups are found.
+WEIGHT_SAMPLES = 500
+
+#: Some of the samples.
+Index = slice | NDArray[np.intp]
 #: Loss of leave-one-out predictions (n, c) for the samples they belong to; smaller is better.
-Loss = Callable[[Tensor], float]
+Loss = Callable[[Tensor], float | Tensor]
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ def best_penalty(
         If no penalty gives a finite loss.
     """
     tried = [
-        Candidate(bandwidth, penalty, loss(scores), weights)
+        Candidate(bandwidth, penalty, float(loss(scores)), weights)
         for penalty, scores in zip(penalties, path.leave_one_out_path(penalties), strict=True)
     ]
     finite = [candidate for candidate in tried if np.isfinite(candidate.loss)]
@@ -92,21 +96,24 @@ def select(
     Y: Tensor,  # (n, c)
     w: Tensor,  # (n,)
     *,
+    groups: NDArray[np.intp] | None = None,  # (n,)
     kernel: str,
     bandwidth: float | None,
     penalties: Sequence[float],
-    loss: Loss,
+    loss: Callable[[Tensor, Index], Tensor],
     widths: Sequence[int] = (),
 ) -> tuple[Candidate, list[Candidate]]:
     """Choose kernel and penalty together by exact leave-one-out on all the given samples.
 
-    Feature groups start with weights that make their length scales equal; then the weight of each
-    in turn is multiplied by `WEIGHT_FACTORS`, the best is kept, and the bandwidth chosen again.
+    Feature groups start with weights that make their length scales equal, and go from there where
+    `refine_weights` takes them; then the bandwidth is chosen again. The better of both is returned.
 
     Parameters
     ----------
     X, Y, w
         Samples, targets and weights; n is small enough for an n x n eigendecomposition.
+    groups
+        Codes of the groups that are left out whole; None: every sample by itself.
     kernel
         A name of `kernels.KERNELS`.
     bandwidth
@@ -114,7 +121,7 @@ def select(
     penalties
         Penalties to try.
     loss
-        What is minimised.
+        What is minimised: loss of scores for some of the samples, differentiable in the scores.
     widths
         Numbers of columns of feature groups whose weights are to be chosen, adding up to d; fewer
         than two choose none.
@@ -135,8 +142,14 @@ def select(
 
         def at(item: tuple[Tensor, float, tuple[float, ...]]) -> tuple[Candidate, list[Candidate]]:
             base, length, weights = item
-            path = exact_path(apply_profile(base, kernel, length), Y, w)
-            return best_penalty(path, penalties, loss, bandwidth=length, weights=weights)
+            path = exact_path(apply_profile(base, kernel, length), Y, w, groups)
+            return best_penalty(
+                path,
+                penalties,
+                lambda scores: loss(scores, slice(None)),
+                bandwidth=length,
+                weights=weights,
+            )
 
         results = _map_threads(at, bases)
         tried.extend(candidate for _, candidates in results for candidate in candidates)
@@ -158,21 +171,26 @@ def select(
 
     start = tuple(length_scale(part, kernel) ** -2 for part in parts)
     best = try_bandwidths(combined(start), start)
-    before = best
-    for g in range(len(widths)):
-        options = []
-        for factor in WEIGHT_FACTORS:
-            changed = (*best.weights[:g], factor * best.weights[g], *best.weights[g + 1 :])
-            if any(changed):
-                base = combined(changed)
-                # The bandwidth keeps its ratio to the length scale, unless it was given.
-                ratio = best.bandwidth / length_scale(combined(best.weights), kernel)
-                length = bandwidth or ratio * length_scale(base, kernel)
-                options.append((base, length, changed))
-        best = min(best, try_all(options), key=_by_loss) if options else best
-    if best is not before:
-        best = min(best, try_bandwidths(combined(best.weights), best.weights), key=_by_loss)
-    return best, tried
+    # Evenly spread: where samples lie class by class, every class gets its share.
+    n = len(X)
+    rows = np.unique(np.linspace(0, n - 1, min(n, WEIGHT_SAMPLES)).astype(np.intp))
+
+    def refine(begin: Candidate) -> tuple[float, ...]:
+        return refine_weights(
+            parts[:, rows][:, :, rows].double(),
+            Y[rows].double(),
+            w[rows].double(),
+            start=begin.weights,
+            penalty=begin.penalty,
+            kernel=kernel,
+            bandwidth=begin.bandwidth,
+            loss=lambda scores: loss(scores, rows),
+            groups=None if groups is None else groups[rows],
+            penalties=(min(PENALTIES), max(PENALTIES)),
+        )
+
+    refined = _map_threads(refine, [best])[0]
+    return min(best, try_bandwidths(combined(refined), refined), key=_by_loss), tried
 
 
 def _lengths(base: Tensor, kernel: str) -> list[float]:
@@ -269,6 +287,20 @@ def selection_subset(
     order = order[np.argsort(strata[order], kind="stable")]
     starts = np.cumsum(counts) - counts
     return np.sort(np.concatenate([order[a : a + q] for a, q in zip(starts, quota, strict=True)]))
+
+
+def whole_group_subset(
+    groups: NDArray[np.intp],  # (n,)
+    size: int,
+    *,
+    random_state: np.random.RandomState,
+) -> NDArray[np.intp]:
+    """Rows of random groups, all rows of each, at most `size` unless the first alone has more."""
+    names, codes, counts = np.unique(groups, return_inverse=True, return_counts=True)
+    order = random_state.permutation(len(names))
+    taken = np.cumsum(counts[order]) <= size
+    taken[0] = True
+    return np.flatnonzero(np.isin(codes, order[taken]))
 
 
 def _quotas(
