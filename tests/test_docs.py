@@ -94,6 +94,12 @@ def test_entries_become_lists_and_examples_become_code(generator: ModuleType) ->
     ]
 
 
+def test_every_entry_of_the_reference_is_a_whole_line() -> None:
+    """An entry that goes on in the next line of a docstring would become two."""
+    broken = re.findall(r"^- `[^`\n]*,`.*$", text_of("docs/reference.md"), re.MULTILINE)
+    assert broken == []
+
+
 def test_check_tells_a_stale_reference(
     generator: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -10,8 +13,15 @@ from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
+from toptune.kernel import logistic as module
 from toptune.kernel.kernels import kernel_matrix
-from toptune.kernel.logistic import approximate_leave_one_out, derivatives, logistic
+from toptune.kernel.logistic import (
+    LogisticSolution,
+    approximate_leave_one_out,
+    derivatives,
+    logistic,
+)
+from toptune.kernel.nystrom import center_factor
 
 
 def reference(
@@ -114,6 +124,49 @@ def test_separable_classes_and_weak_penalties_converge() -> None:
     found = logistic(operator_of(X, X, "gaussian", 5.0), Y, w, 1e-7, center_weights=w)
     assert found.converged.all()
     assert ((found.F > 0) == (Y > 0)).all()
+
+
+def test_steps_that_are_all_rejected_are_no_convergence(monkeypatch: pytest.MonkeyPatch) -> None:
+    X, Y, w = problem(60, 2, weighted=False)
+    original = module.preconditioned_solution
+
+    def uphill(*args: Any, **named: Any) -> Any:
+        found = original(*args, **named)
+        return replace(found, value=torch.stack([-found.value[:, 0], found.value[:, 1]], dim=1))
+
+    monkeypatch.setattr(module, "preconditioned_solution", uphill)
+    operator = operator_of(X, X[::3], "gaussian", BANDWIDTH)
+    found = logistic(operator, Y, w, 1e-3, center_weights=torch.full((20,), 3.0))
+    assert not found.converged[0]
+    assert torch.equal(found.alpha[:, 0], torch.zeros(20).double())
+    assert found.converged[1]
+    assert "1 of 2 columns" in found.message
+
+
+@pytest.mark.parametrize("penalty", [1e-5, 1e-7])
+@pytest.mark.parametrize("products", [4, 8, 30])
+def test_what_is_called_converged_is_near_the_minimum(
+    penalty: float, products: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However badly conjugate gradient solves for the steps."""
+    X, Y, w = problem(150, 3, weighted=True)
+    operator = operator_of(X, X[::5], "gaussian", 3.0)
+    L = center_factor(operator)
+    share = 5 * w[::5]
+
+    def objective(found: LogisticSolution) -> Tensor:
+        losses = w @ torch.nn.functional.softplus(-Y * found.F)
+        return losses + penalty * w.sum() * (L.T @ found.alpha).square().sum(0)
+
+    least = objective(logistic(operator, Y, w, penalty, center_weights=share))
+    monkeypatch.setitem(module.RTOL, torch.float64, 1e-4)
+    monkeypatch.setattr(module, "STEP_PRODUCTS", products)
+    # Few centers stand for all, so that the preconditioner is a poor one.
+    found = logistic(operator, Y, w, penalty, center_weights=share.flip(0) ** 2)
+    gap = (objective(found) - least) / least
+    # Twice the tolerance: the preconditioner only estimates what is left.
+    assert (gap[found.converged] < 2e-4).all()
+    assert found.converged.any() or products < 30
 
 
 def test_float32_is_near_float64() -> None:

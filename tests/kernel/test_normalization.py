@@ -39,6 +39,15 @@ def test_rows_of_zeros_stay_zero_and_the_input_is_left_alone() -> None:
     assert np.array_equal(X, before)
 
 
+@pytest.mark.parametrize("groups", [None, (1000, 280)])
+def test_float16_becomes_float32(groups: tuple[int, ...] | None) -> None:
+    X = np.random.default_rng(0).random((3, 1280)).astype(np.float16)
+    model = FeatureNormalizer(groups=groups)
+    found = model.fit_transform(X)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, model.transform(X.astype(np.float32)))
+
+
 def test_float32_stays_float32() -> None:
     X = np.random.default_rng(0).random((3, 1280), dtype=np.float32)
     found = FeatureNormalizer().fit_transform(X)

@@ -67,6 +67,27 @@ def test_a_plan_is_within_its_budget_or_an_error(n: int, d: int, c: int, gigabyt
     assert more.n_centers >= plan.n_centers
 
 
+def test_a_direct_fit_with_fewer_centers_comes_before_a_falkon_that_is_slower() -> None:
+    """A million samples in 2.2 GB: Falkon would compute the kernel matrix twenty times."""
+    memory = int(2.2 * GIGABYTE)
+    plan = make_plan(1_000_000, 1280, 10, memory=memory)
+    falkon = make_plan(1_000_000, 1280, 10, solver="falkon", memory=memory)
+    assert plan.solver == "direct"
+    assert falkon.n_centers / 2 <= plan.n_centers < falkon.n_centers
+    assert plan.peak_bytes <= memory
+    for rates in (Rates(1e11, 5e10, 2e9), Rates(2e13, 1e13, 1e11)):  # a processor, a GPU
+        seconds = [predicted_seconds(p, 1_000_000, 1280, 10, rates) for p in (plan, falkon)]
+        assert seconds[0] < 0.5 * seconds[1]
+    # with few features the kernel matrix costs little, and Falkon is the faster
+    assert make_plan(1_000_000, 20, 10, memory=memory).solver == "falkon"
+    # what was asked for is not changed
+    assert make_plan(1_000_000, 1280, 10, n_centers=6000, memory=memory) == falkon
+    assert make_plan(1_000_000, 1280, 10, solver="falkon", memory=memory).n_centers == 6000
+    # nor is a Falkon that keeps the matrix slower
+    kept = make_plan(20_000, 1280, 10, n_centers=9000, memory=5 * GIGABYTE)
+    assert (kept.solver, kept.keep) == ("falkon", True)
+
+
 def test_auto_takes_fewer_centers_where_memory_is_short_and_a_given_number_is_an_error() -> None:
     assert make_plan(100_000, 1280, 10, memory=GIGABYTE).n_centers < 5059
     with pytest.raises(MemoryBudgetError, match=r"30000 centers .* at least \d.* GB") as caught:

@@ -40,6 +40,13 @@ def test_contract(estimator: Any, check: Any) -> None:
     check(estimator)
 
 
+def test_a_regressor_has_no_classes_to_balance_centers_over() -> None:
+    with pytest.raises(
+        ValueError, match="centers must be one of uniform, leverage, got 'balanced'"
+    ):
+        KernelRegressor(centers="balanced").fit([[0.0], [1.0]], [0.0, 1.0])  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("parameter", "value"),
     [

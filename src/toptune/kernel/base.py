@@ -147,7 +147,7 @@ class KernelEstimator(BaseEstimator):  # type: ignore[misc]
     def _check_parameters(self) -> None:
         check_kernel(self.kernel)
         for name, value, known in (
-            ("centers", self.centers, CENTERS),
+            ("centers", self.centers, self._kinds_of_centers()),
             ("solver", self.solver, SOLVERS),
             ("loss", self._loss(), LOSSES),
         ):
@@ -158,6 +158,9 @@ class KernelEstimator(BaseEstimator):  # type: ignore[misc]
 
     def _loss(self) -> str:
         return "squared"
+
+    def _kinds_of_centers(self) -> tuple[str, ...]:
+        return CENTERS
 
     def _device(self) -> torch.device:
         if self.device == "auto":

@@ -92,7 +92,8 @@ class KernelClassifier(ClassifierMixin, KernelEstimator):  # type: ignore[misc]
     penalty : float or "auto", default="auto"
         Ridge penalty lambda per sample: the solution minimises the mean loss plus lambda ||f||^2.
         "auto" is chosen from 6e-8 to 1; above 800 samples on all of them, or on 20,000 that are
-        left out of a fit of all, starting from the choice on the subset.
+        left out of a fit of all, starting from the choice on the subset. With the logistic loss it
+        is chosen on the subset alone.
     loss : {"squared", "logistic"}, default="squared"
         "logistic" costs many times more: Newton's method, and leave-one-out that is approximate.
     n_centers : int or "auto", default="auto"
@@ -149,8 +150,8 @@ class KernelClassifier(ClassifierMixin, KernelEstimator):  # type: ignore[misc]
         direct solution with 2000 centers, for the logistic loss one Newton step away.
     loo_accuracy_, loo_log_loss_ : float
         Weighted accuracy (with several labels the share of single labels that are right), and
-        log-loss in nats, of these scores. Both saw the choice of
-        hyperparameters, so they are slightly optimistic.
+        log-loss in nats, of these scores. Both saw the choice of hyperparameters, so they are
+        slightly optimistic.
     candidates_ : list of Candidate
         Every (bandwidth, penalty, loss, group weights) that was tried.
     selection_seconds_ : float
@@ -465,8 +466,9 @@ class KernelRegressor(MultiOutputMixin, RegressorMixin, KernelEstimator):  # typ
         Coefficients on the centers, float64.
     intercept_ : ndarray of shape (c,)
         Means of the outputs.
-    bandwidth_, penalty_, n_centers_, group_weights_, plan_, n_iter_, candidates_,
-    selection_seconds_
+    bandwidth_, penalty_, n_centers_, group_weights_
+        As for `KernelClassifier`.
+    plan_, n_iter_, candidates_, selection_seconds_
         As for `KernelClassifier`.
     loo_predictions_ : ndarray of shape (n,) or (n, c)
         Prediction for every training sample by the model fitted without it, with the centers, the
@@ -510,6 +512,9 @@ class KernelRegressor(MultiOutputMixin, RegressorMixin, KernelEstimator):  # typ
         self.memory = memory
         self.device = device
         self.random_state = random_state
+
+    def _kinds_of_centers(self) -> tuple[str, ...]:
+        return ("uniform", "leverage")  # there are no classes to balance
 
     def fit(
         self,

@@ -29,7 +29,8 @@ from toptune.kernel.preconditioner import Preconditioner
 from toptune.kernel.triangular import add_gram, symmetric, triangular_inverse, upper_matmul
 
 MAX_STEPS = 50
-#: Relative decrease of the objective, in every column, below which Newton's method ends.
+#: Decrease of the objective, relative to it, below which Newton's method ends: one that the last
+#: step and what conjugate gradient left of it could still make.
 RTOL = {torch.float32: 1e-6, torch.float64: 1e-12}
 #: Each step is solved to this: it is itself only an approximation of the problem.
 STEP_RTOL = 1e-2
@@ -50,7 +51,8 @@ class LogisticSolution:
     F
         (n, c) scores of the samples.
     converged
-        (c,) whether the last step changed the objective by less than the tolerance.
+        (c,) whether the objective is within the tolerance of its minimum, by its gradient before
+        the last step; that no step made it smaller is not enough.
     steps
         Newton steps.
     products
@@ -109,19 +111,20 @@ def logistic(
 
     F = operator.matmul(alpha).to(dtype)
     value, products = objective(F, alpha), 0
-    converged = torch.zeros(Y.shape[1], dtype=torch.bool, device=Y.device)
+    converged = stuck = torch.zeros(Y.shape[1], dtype=torch.bool, device=Y.device)
     steps = 0
-    while steps < MAX_STEPS and not bool(converged.all()):
+    while steps < MAX_STEPS and not bool((converged | stuck).all()):
         steps += 1
         slope, curvature = derivatives(F, Y)
         at_centers = torch.sigmoid(L @ (L.T @ alpha))
         typical = (at_centers * (1.0 - at_centers)).mean(1)
         solver = Preconditioner.of(L, center_weights.double() * typical / 2, ridge)
         half = w[:, None] / 2
+        downhill = operator.t_matmul((-half * slope).double()) - ridge * (L @ (L.T @ alpha))
         found = preconditioned_solution(
             operator,
             half * curvature,
-            operator.t_matmul((-half * slope).double()) - ridge * (L @ (L.T @ alpha)),
+            downhill,
             ridge,
             solver,
             rtol=STEP_RTOL,
@@ -139,7 +142,15 @@ def logistic(
         size = torch.where(worse, torch.zeros_like(size), size)
         alpha, F = alpha + size * change, F + size.to(dtype) * toward
         before, value = value, objective(F, alpha)
-        converged = before - value <= RTOL[dtype] * before
+        goal = RTOL[dtype] * before
+        # The gradient is -2 downhill: by this the step lowers the quadratic that is the objective
+        # here, and by about the square of its residual, the preconditioner being what it is, what
+        # conjugate gradient left of the step would lower it further.
+        promised = (downhill * change).sum(0).abs()
+        whole = solver.A_inverse(solver.T_inverse(downhill, transposed=True), transposed=True)
+        left = found.residual * whole.norm(dim=0)
+        converged = promised + left.square() <= goal
+        stuck = before - value <= goal  # the next step would be the same
     return LogisticSolution(alpha, F, converged, steps, products)
 
 

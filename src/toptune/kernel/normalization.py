@@ -66,7 +66,7 @@ class FeatureNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator): 
         """
         if not (np.isfinite(self.power) and self.power > 0):
             raise ValueError(f"power must be > 0, got {self.power!r}")
-        validate_data(self, X, dtype=[np.float64, np.float32])
+        self._checked(X)
         d, groups = self.n_features_in_, self.groups
         if groups is not None and (sum(groups) != d or min(groups, default=0) < 1):
             raise ValueError(
@@ -74,8 +74,13 @@ class FeatureNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator): 
             )
         return self
 
+    def _checked(self, X: ArrayLike, *, reset: bool = True) -> Any:
+        half = isinstance(X, np.ndarray) and X.dtype == np.float16
+        dtype = np.float32 if half else [np.float64, np.float32]
+        return validate_data(self, X, dtype=dtype, reset=reset)
+
     def transform(self, X: ArrayLike) -> NDArray[Any]:
-        """Return the normalised rows, (n, d), in the floating dtype of X.
+        """Return the normalised rows, (n, d), in the floating dtype of X; float16 as float32.
 
         Parameters
         ----------
@@ -83,7 +88,7 @@ class FeatureNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator): 
             Features, finite.
         """
         check_is_fitted(self, "n_features_in_")
-        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        X = self._checked(X, reset=False)
         U = np.abs(X)
         if self.power == 0.5:
             np.sqrt(U, out=U)

@@ -35,9 +35,6 @@ from toptune.kernel.left_out import group_batches, left_out_residuals, whole_gro
 from toptune.kernel.operators import KernelOperator
 from toptune.kernel.triangular import add_gram, symmetric, triangular_inverse, upper_matmul
 
-#: Column blocks that triangular and symmetric products are made of; of 8 x 8 blocks 36 are
-#: computed.
-COLUMN_BLOCKS = 8
 #: Most samples on which the penalties of the path are compared.
 PATH_ROWS = 20_000
 
