@@ -13,7 +13,6 @@ splits of the training parts: docs/concepts.md has the numbers.
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,16 +36,14 @@ RESULTS = Path(__file__).parent / "results" / "layers.json"
 def measured(features: Features, train: Any, test: Any, arm: dict[str, Any]) -> dict[str, Any]:
     """Fit on one part, look at the other."""
     tuner = TopTuner(**arm)
-    start = time.perf_counter()
     tuner.fit_features(features.subset(train))
-    seconds = time.perf_counter() - start
     accuracy = tuner.evaluate_features(features.subset(test)).accuracy
     return {
         "n": len(train),
         "accuracy": accuracy,
         "loo_accuracy": tuner.loo_.accuracy,
         "log_loss": tuner.evaluate_features(features.subset(test)).log_loss,
-        "seconds": seconds,
+        "seconds": tuner.seconds_["select"] + tuner.seconds_["fit"],
         "layer_weights": tuner.layer_weights_,
     }
 
@@ -119,7 +116,7 @@ def rate() -> dict[str, Any]:
 
 
 def times() -> list[dict[str, Any]]:
-    """Selection and fit against extraction: the images of all data sets, to be told apart."""
+    """Measure selection and fit against extraction: images of all data sets, to be told apart."""
     X, y = [], []
     backbone = load_backbone(layers="auto", view="whole")
     for task in common.tasks(common.data_root(), seeds=(0,), backbone=backbone):
@@ -142,7 +139,8 @@ def times() -> list[dict[str, Any]]:
         list(engine.run([pixels] * 8))
         seconds, _ = common.timed(lambda: list(engine.run([pixels] * 75)))
         extraction = n * seconds / 300
-        fit, tuner = common.timed(lambda p=part: TopTuner().fit_features(p))
+        tuner = TopTuner().fit_features(part)
+        fit = tuner.seconds_["select"] + tuner.seconds_["fit"]
         rows.append(
             {"n": n, "centers": tuner.head_.n_centers_, "fit": fit, "extraction": extraction}
         )
@@ -194,8 +192,6 @@ def summary(records: list[dict[str, Any]]) -> dict[str, Any]:
             "fine-tuning": float(np.mean([tuned[d] for d in shared])),
             "auto": float(np.mean([table["auto"][d] for d in shared])),
         }
-    big = [r for r in records if r["arm"] == "auto" and r["part"] == "all" and r["n"] >= 900]
-    out["seconds a thousand images"] = float(np.median([1000 * r["seconds"] / r["n"] for r in big]))
     common.console.print(json.dumps(out, indent=1))
     return out
 
@@ -204,7 +200,8 @@ def fine_tuned() -> dict[str, float]:
     """Accuracy of fine-tuning by data set, as far as benchmarks/finetuning.py has recorded it."""
     path = RESULTS.parent / "finetuning.json"
     records = json.loads(path.read_text())["records"] if path.exists() else []
-    names = dict.fromkeys(r["dataset"] for r in records if r["mode"] == "full")
+    records = [r for r in records if r["mode"] == "full"]
+    names = dict.fromkeys(r["dataset"] for r in records)
     return {d: float(np.mean([r["accuracy"] for r in records if r["dataset"] == d])) for d in names}
 
 

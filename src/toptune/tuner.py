@@ -32,9 +32,10 @@ from toptune.features import (
     make_engine,
 )
 from toptune.features.backbones import View
+from toptune.features.taps import LAST
 from toptune.images import Images, ImageSet, ImageSource
 from toptune.kernel import FeatureNormalizer, KernelClassifier, Rows
-from toptune.kernel.duplicates import near_duplicate_groups
+from toptune.kernel.duplicates import joined_groups, near_duplicate_groups
 from toptune.kernel.estimators import Kernel
 from toptune.metrics import Evaluation, evaluate_probabilities
 from toptune.model_file import Model, read_model, write_model
@@ -94,7 +95,8 @@ class TopTuner(ImageClassifier):
     backbone_ : str
         Network used.
     layer_weights_ : dict
-        Part that each layer has in the mean squared distance of two training images.
+        Part that each layer has in the mean squared distance of two training images (of two
+        centers, where not all images are centers).
     backbones_ : list of Candidacy
         With backbone="auto": how every network did on some of the images, the best first.
     provenance_ : dict
@@ -173,7 +175,8 @@ class TopTuner(ImageClassifier):
         groups : list, or "near-duplicates", optional
             What belongs together, one name per image of a list: images of one object, frames of
             one video. Leave-one-out then leaves out whole groups. A manifest has them in its column
-            ``group``. "near-duplicates" finds groups from the features.
+            ``group``. "near-duplicates" finds groups from the features, and joins them with those
+            of the manifest.
 
         Returns
         -------
@@ -201,7 +204,7 @@ class TopTuner(ImageClassifier):
         self._choose_backbone(image_set)
         features = self._extract(image_set)
         if found:
-            features = replace(features, image_groups=self._near_duplicates(features))
+            features = replace(features, image_groups=_near_duplicates(features))
         return self._fit_features(features, names)
 
     def fit_features(self, features: Features) -> TopTuner:
@@ -226,6 +229,7 @@ class TopTuner(ImageClassifier):
         if self.backbone == "auto":
             raise DataError('backbone="auto" needs images to compare networks on: name the network')
         self.backbone_ = self.backbone
+        self.backbone_, self.layers_ = self.backbone, self.layers
         self._check_provenance(features.provenance, "these features")
         _check_finite(features)
         return self._fit_features(features, {})
@@ -233,6 +237,10 @@ class TopTuner(ImageClassifier):
     def _fit_features(self, features: Features, names: dict[str, Any]) -> TopTuner:
         y = training_labels(features, names)
         _warn_of_lone_images(y)
+        if features.image_groups is not None and len(set(features.image_groups.tolist())) < 2:
+            raise DataError(
+                "all images belong to one group: leave-one-out of whole groups would leave none"
+            )
         widths = list(features.groups.values())
         self.head_ = KernelClassifier(
             kernel=self.kernel,
@@ -263,7 +271,7 @@ class TopTuner(ImageClassifier):
 
     @property
     def layer_weights_(self) -> dict[str, float]:
-        """Part that each layer has in the mean squared distance of two training images."""
+        """Part that each layer has in the mean squared distance of two of the centers."""
         layers: dict[str, int] = self.provenance_["layers"]
         ends = np.cumsum(list(layers.values()))
         parts = np.split(self.head_.feature_shares(), ends[:-1])
@@ -353,6 +361,8 @@ class TopTuner(ImageClassifier):
             tuner.backbone = backbone
         compared = tuner.backbone == "auto"
         tuner.backbone_ = tuner.provenance_["backbone"] if compared else tuner.backbone
+        # By name: what "auto" stands for may be another thing for another name of the network.
+        tuner.layers_ = tuple(tuner.provenance_["layers"])
         tuner._check_provenance(tuner.provenance_, f"the model {os.fspath(path)}")
         return tuner
 
@@ -372,16 +382,15 @@ class TopTuner(ImageClassifier):
     def _network(self) -> tuple[Backbone, Engine]:
         """Load the network on the first use, and again when a parameter has changed since."""
         name = getattr(self, "backbone_", self.backbone)
-        asked = (name, self.layers, self.view, self.resolution, self.precision, self.cache)
+        layers = getattr(self, "layers_", self.layers)
+        asked = (name, layers, self.view, self.resolution, self.precision, self.cache)
         loaded: tuple[Any, Backbone, Engine] | None = getattr(self, "_loaded", None)
         if loaded is None or loaded[0] != asked:
-            loaded = self._loaded = (asked, *self._load(name))
+            loaded = self._loaded = (asked, *self._load(name, layers))
         return loaded[1], loaded[2]
 
-    def _load(self, name: str) -> tuple[Backbone, Engine]:
-        backbone = load_backbone(
-            name, layers=self.layers, view=self.view, resolution=self.resolution
-        )
+    def _load(self, name: str, layers: str | Sequence[str]) -> tuple[Backbone, Engine]:
+        backbone = load_backbone(name, layers=layers, view=self.view, resolution=self.resolution)
         folder = cache_dir() if self.cache == "auto" else self.cache
         engine = make_engine(
             backbone, precision=self.precision, cache=None if folder is None else Path(folder)
@@ -389,22 +398,13 @@ class TopTuner(ImageClassifier):
         return backbone, engine
 
     def _choose_backbone(self, images: ImageSet) -> None:
-        """Set `backbone_`, after a comparison where the parameter is "auto"."""
-        self.backbone_ = self.backbone
+        """Set what `_network` loads; the network after a comparison where it is "auto"."""
+        self.backbone_, self.layers_ = self.backbone, self.layers
         if self.backbone == "auto":
-            self.backbones_ = compare_backbones(images, self._load, random_state=self.random_state)
+            self.backbones_ = compare_backbones(
+                images, lambda name: self._load(name, self.layers), random_state=self.random_state
+            )
             self.backbone_ = choose_backbone(self.backbones_, self.time_budget)
-
-    def _near_duplicates(self, features: Features) -> NDArray[np.str_]:
-        """Find groups of near-duplicates, by the network's own pooled output where it is there."""
-        end = np.cumsum(list(features.groups.values())).tolist()
-        places = {
-            name: (e - w, e) for (name, w), e in zip(features.groups.items(), end, strict=True)
-        }
-        first, last = places.get("last", (0, end[-1]))
-        X = features.X[:, first:last]
-        codes = near_duplicate_groups(FeatureNormalizer().fit_transform(X))
-        return np.array([f"near-duplicates {code}" for code in codes.tolist()])
 
     def _check_provenance(self, provenance: dict[str, Any], what: str) -> None:
         """Refuse what was made by another network than the one this tuner has here."""
@@ -432,6 +432,20 @@ class TopTuner(ImageClassifier):
 
     def _proba(self, features: Features) -> NDArray[np.float64]:
         return self.head_.predict_proba(self._rows(features))
+
+
+def _near_duplicates(features: Features) -> NDArray[np.str_]:
+    """Find groups of near-duplicates, by the network's own pooled output where it is there."""
+    widths = list(features.groups.values())
+    place = list(features.groups).index(LAST) if LAST in features.groups else None
+    first, end = (
+        (0, sum(widths)) if place is None else (sum(widths[:place]), sum(widths[: place + 1]))
+    )
+    X = features.X[:, first:end].astype(np.float32)
+    codes = near_duplicate_groups(FeatureNormalizer().fit_transform(X))
+    if features.image_groups is not None:
+        codes = joined_groups(codes, features.image_groups)
+    return codes.astype(np.str_)
 
 
 def _check_finite(features: Features) -> None:

@@ -5,6 +5,8 @@ Letters: n samples, d features.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
@@ -19,6 +21,27 @@ from toptune.kernel.kernels import base_matrix
 NEAR = 0.1
 #: Samples of which the median distance is taken, and rows compared at a time.
 MEDIAN_SAMPLES, ROWS = 1000, 2048
+
+
+def joined_groups(
+    first: NDArray[Any],  # (n,)
+    second: NDArray[Any],  # (n,)
+) -> NDArray[np.intp]:  # (n,)
+    """Codes of the least groups that hold whole groups of both kinds.
+
+    Examples
+    --------
+    >>> joined_groups(np.array([0, 0, 1, 2]), np.array([0, 1, 1, 2])).tolist()
+    [0, 0, 0, 1]
+    """
+    a, b = (np.unique(groups, return_inverse=True)[1] for groups in (first, second))
+    n, of_a = len(a), int(a.max(initial=-1)) + 1
+    size = n + of_a + int(b.max(initial=-1)) + 1
+    samples = np.arange(n)
+    edges = np.concatenate([samples, samples]), np.concatenate([n + a, n + of_a + b])
+    graph = coo_matrix((np.ones(2 * n, dtype=bool), edges), shape=(size, size))
+    codes: NDArray[np.intp] = connected_components(graph, directed=False)[1][:n].astype(np.intp)
+    return np.unique(codes, return_inverse=True)[1].astype(np.intp)
 
 
 def near_duplicate_groups(X: ArrayLike, *, near: float = NEAR) -> NDArray[np.intp]:  # (n,)
