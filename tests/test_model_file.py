@@ -94,6 +94,7 @@ def test_a_model_comes_back(labels: np.ndarray, options: dict[str, Any], tmp_pat
     assert found.center_features.dtype == model.center_features.dtype
     assert np.array_equal(found.center_features, model.center_features)
     assert np.array_equal(found.head.centers_, model.head.centers_)
+    assert np.array_equal(found.head.center_indices_, model.head.center_indices_)
     rows = found.normalizer.transform(X[:7] + 0.1)
     assert np.array_equal(rows, model.normalizer.transform(X[:7] + 0.1))
     # The same numbers in the same layout: the same bits.
@@ -142,7 +143,10 @@ def rewritten(
     return path
 
 
-@pytest.mark.parametrize("name", ["center_features", "dual_coef", "offset", "loo_scores", "codes"])
+@pytest.mark.parametrize(
+    "name",
+    ["center_features", "center_indices", "dual_coef", "offset", "loo_scores", "codes"],
+)
 def test_a_tensor_that_is_missing_is_named(name: str, model: Model, tmp_path: Path) -> None:
     path = rewritten(tmp_path / "m", lambda tensors, _: tensors.pop(name), model)
     with pytest.raises(ModelFileError, match=f"lacks the tensors {name}$"):

@@ -228,7 +228,6 @@ class TopTuner(ImageClassifier):
         """
         if self.backbone == "auto":
             raise DataError('backbone="auto" needs images to compare networks on: name the network')
-        self.backbone_ = self.backbone
         self.backbone_, self.layers_ = self.backbone, self.layers
         self._check_provenance(features.provenance, "these features")
         _check_finite(features)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from toptune.kernel import FeatureNormalizer, duplicates
-from toptune.kernel.duplicates import NEAR, near_duplicate_groups
+from toptune.kernel.duplicates import NEAR, joined_groups, near_duplicate_groups
 
 
 def by_hand(X: np.ndarray, near: float = NEAR) -> list[int]:
@@ -122,3 +122,19 @@ def test_values_that_are_not_finite_are_refused(value: float) -> None:
         near_duplicate_groups([[0.0, 1.0], [value, 1.0]])
     with pytest.raises(ValueError, match="0 sample"):
         near_duplicate_groups(np.zeros((0, 2)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=1, max_size=20))
+def test_groups_of_two_kinds_are_joined(pairs: list[tuple[int, int]]) -> None:
+    first, second = np.array(pairs).T
+    names = list(range(len(pairs)))
+    for i in range(len(pairs)):
+        for j in range(i):
+            if (first[i] == first[j] or second[i] == second[j]) and names[i] != names[j]:
+                names = [names[j] if name == names[i] else name for name in names]
+    text = np.array([f"object {k}" for k in second])
+    for other in (second, text):
+        codes = joined_groups(first, other)
+        assert in_order(codes) == in_order(names)
+        assert set(codes.tolist()) == set(range(len(set(names))))
