@@ -319,6 +319,7 @@ class KernelEstimator(BaseEstimator):  # type: ignore[misc]
             solver=self.solver,  # type: ignore[arg-type]
             loss=self._loss(),  # type: ignore[arg-type]
             itemsize=itemsize,
+            n_groups=1 if self._given_weights(d) is not None else len(self._widths(d)),
             memory=available_memory(self._device()) if memory is None else int(memory),
         )
 
