@@ -21,7 +21,7 @@ def test_features_json_and_file(toptune: Toptune, split_tree: Path, tmp_path: Pa
     summary = toptune("features", split_tree, "-o", out, "--json").json
     assert summary.keys() == {"n", "n_features", "seconds", "provenance", "quarantined"}
     assert (summary["n"], summary["n_features"]) == (24, 15304)
-    layers = summary["provenance"]["layers"]
+    layers = dict(summary["provenance"]["layers"])
     assert (next(iter(layers)), sum(layers.values())) == ("last", 15304)
     assert summary["seconds"].keys() == {"decode_extract"}
     assert summary["provenance"]["backbone"] == "efficientnet_lite0"
