@@ -37,12 +37,12 @@ def measured(features: Features, train: Any, test: Any, arm: dict[str, Any]) -> 
     """Fit on one part, look at the other."""
     tuner = TopTuner(**arm)
     tuner.fit_features(features.subset(train))
-    accuracy = tuner.evaluate_features(features.subset(test)).accuracy
+    found = tuner.evaluate_features(features.subset(test))
     return {
         "n": len(train),
-        "accuracy": accuracy,
+        "accuracy": found.accuracy,
         "loo_accuracy": tuner.loo_.accuracy,
-        "log_loss": tuner.evaluate_features(features.subset(test)).log_loss,
+        "log_loss": found.log_loss,
         "seconds": tuner.seconds_["select"] + tuner.seconds_["fit"],
         "layer_weights": tuner.layer_weights_,
     }

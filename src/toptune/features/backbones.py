@@ -121,7 +121,7 @@ class Backbone:
             "architecture": self.architecture,
             "weights_sha256": self.weights_sha256,
             "preprocessing": self.preprocessing.to_dict(),
-            "layers": self.groups,
+            "layers": [list(item) for item in self.groups.items()],  # the order counts
         }
 
 

@@ -79,5 +79,5 @@ def whole_groups(
     while start < len(order):
         fits = ends[(ends > start) & (ends <= start + block_rows)]
         end = int(fits[-1]) if len(fits) else int(ends[ends > start][0])
-        yield order[start:end]
+        yield np.sort(order[start:end])  # a file is read in its own order
         start = end
