@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from toptune.backbone_choice import choose_backbone, compare_backbones
 from toptune.classifier import ImageClassifier, given_images, training_labels
-from toptune.errors import DataError, DataWarning, ModelFileError
+from toptune.errors import BackboneError, DataError, DataWarning, ModelFileError
 from toptune.features import (
     Backbone,
     Engine,
@@ -377,7 +377,13 @@ class TopTuner(ImageClassifier):
         # By name: what "auto" stands for may be another thing for another name of the network.
         layers = tuple(name for name, _ in tuner.provenance_["layers"])
         tuner._fitted_network = replace(tuner._asked(tuner.backbone_), layers=layers)
-        tuner._check_provenance(tuner.provenance_, f"the model {os.fspath(path)}")
+        what = f"the model {os.fspath(path)}"
+        try:
+            tuner._check_provenance(tuner.provenance_, what)
+        except BackboneError:  # a network without these layers is another one: that is said first
+            last = replace(tuner._fitted_network, layers=LAST)
+            tuner._check_provenance(tuner.provenance_, what, network=last)
+            raise
         return tuner
 
     # -------------------------------------------------------------------------------- details

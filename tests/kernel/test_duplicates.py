@@ -138,3 +138,11 @@ def test_groups_of_two_kinds_are_joined(pairs: list[tuple[int, int]]) -> None:
         codes = joined_groups(first, other)
         assert in_order(codes) == in_order(names)
         assert set(codes.tolist()) == set(range(len(set(names))))
+
+
+def test_classes_that_lie_far_apart_are_not_one_group_each() -> None:
+    rng = np.random.default_rng(0)
+    y = np.repeat([0, 1], 60)
+    X = 0.1 * rng.normal(size=(120, 20)) + 10.0 * y[:, None]
+    assert len(np.unique(near_duplicate_groups(X))) == 2
+    assert len(np.unique(near_duplicate_groups(X, y))) == 120
