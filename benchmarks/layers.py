@@ -13,7 +13,6 @@ splits of the training parts: docs/concepts.md has the numbers.
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,16 +36,14 @@ RESULTS = Path(__file__).parent / "results" / "layers.json"
 def measured(features: Features, train: Any, test: Any, arm: dict[str, Any]) -> dict[str, Any]:
     """Fit on one part, look at the other."""
     tuner = TopTuner(**arm)
-    start = time.perf_counter()
     tuner.fit_features(features.subset(train))
-    seconds = time.perf_counter() - start
-    accuracy = tuner.evaluate_features(features.subset(test)).accuracy
+    found = tuner.evaluate_features(features.subset(test))
     return {
         "n": len(train),
-        "accuracy": accuracy,
+        "accuracy": found.accuracy,
         "loo_accuracy": tuner.loo_.accuracy,
-        "log_loss": tuner.evaluate_features(features.subset(test)).log_loss,
-        "seconds": seconds,
+        "log_loss": found.log_loss,
+        "seconds": tuner.seconds_["select"] + tuner.seconds_["fit"],
         "layer_weights": tuner.layer_weights_,
     }
 
@@ -118,6 +115,43 @@ def rate() -> dict[str, Any]:
     return {"images_per_second": out, "ratio": ratio, "bytes_per_image": 2 * columns}
 
 
+def times() -> list[dict[str, Any]]:
+    """Measure selection and fit against extraction: images of all data sets, to be told apart."""
+    X, y = [], []
+    backbone = load_backbone(layers="auto", view="whole")
+    for task in common.tasks(common.data_root(), seeds=(0,), backbone=backbone):
+        X.append(task.features.X)
+        y += [task.dataset] * len(task.features)
+        groups, provenance = task.features.groups, task.features.provenance
+    order = np.random.default_rng(0).permutation(len(y))
+    whole = Features(
+        X=np.concatenate(X),
+        ids=tuple(map(str, range(len(y)))),
+        labels=np.array(y),
+        groups=groups,
+        provenance=provenance,
+    )
+    engine = make_engine(backbone)
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 224, 224, 3), dtype=np.uint8)
+    rows = []
+    for n in (1_000, 3_000, 10_000):
+        part = whole.subset(order[:n])
+        list(engine.run([pixels] * 8))
+        seconds, _ = common.timed(lambda: list(engine.run([pixels] * 75)))
+        extraction = n * seconds / 300
+        tuner = TopTuner().fit_features(part)
+        fit = tuner.seconds_["select"] + tuner.seconds_["fit"]
+        rows.append(
+            {"n": n, "centers": tuner.head_.n_centers_, "fit": fit, "extraction": extraction}
+        )
+    common.print_table(
+        "selection and fit against extraction (network alone)",
+        ["n", "centers", "selection and fit s", "extraction s", "ratio (reach 0.25)"],
+        [[*row.values(), row["fit"] / row["extraction"]] for row in rows],
+    )
+    return rows
+
+
 def summary(records: list[dict[str, Any]]) -> dict[str, Any]:
     """Print and return the means over data sets."""
 
@@ -158,8 +192,6 @@ def summary(records: list[dict[str, Any]]) -> dict[str, Any]:
             "fine-tuning": float(np.mean([tuned[d] for d in shared])),
             "auto": float(np.mean([table["auto"][d] for d in shared])),
         }
-    big = [r for r in records if r["arm"] == "auto" and r["part"] == "all" and r["n"] >= 900]
-    out["seconds a thousand images"] = float(np.median([1000 * r["seconds"] / r["n"] for r in big]))
     common.console.print(json.dumps(out, indent=1))
     return out
 
@@ -168,21 +200,24 @@ def fine_tuned() -> dict[str, float]:
     """Accuracy of fine-tuning by data set, as far as benchmarks/finetuning.py has recorded it."""
     path = RESULTS.parent / "finetuning.json"
     records = json.loads(path.read_text())["records"] if path.exists() else []
-    names = dict.fromkeys(r["dataset"] for r in records if r["mode"] == "full")
+    records = [r for r in records if r["mode"] == "full"]
+    names = dict.fromkeys(r["dataset"] for r in records)
     return {d: float(np.mean([r["accuracy"] for r in records if r["dataset"] == d])) for d in names}
 
 
 def main() -> None:
     """Measure what was asked for, and keep the rest of the results."""
     parser = common.parser(__doc__.splitlines()[0])
-    parser.add_argument("parts", nargs="*", help="accuracy, rate, summary (of what is recorded)")
-    wanted = parser.parse_args().parts or ["accuracy", "rate"]
+    parser.add_argument("parts", nargs="*", help="accuracy, rate, times; summary: nothing new")
+    wanted = parser.parse_args().parts or ["accuracy", "rate", "times"]
     content = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     content.pop("measured_on", None)
     if "accuracy" in wanted:
         content["records"] = accuracies()
     if "rate" in wanted:
         content["rate"] = rate()
+    if "times" in wanted:
+        content["times"] = times()
     if "records" in content:
         content["summary"] = summary(content["records"])
     common.write_json("layers", content)

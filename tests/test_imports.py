@@ -23,6 +23,7 @@ LAYERS = (
     ("features",),
     ("kernel", "training", "metrics", "predictions"),
     ("model_file", "classifier"),
+    ("backbone_choice",),
     ("tuner", "finetune"),
     ("diagnosis", "demo"),
     ("cli",),

@@ -16,7 +16,8 @@ from toptune.model_file import FORMAT_VERSION, Model, read_model, write_model
 from toptune.tensor_file import load_tensors, save_tensors
 
 N, D = 30, 8
-X = np.random.default_rng(0).normal(size=(N, D)).astype(np.float32)
+X = X_SINGLE = np.random.default_rng(0).normal(size=(N, D)).astype(np.float32)
+X_HALF = X.astype(np.float16)
 
 
 def fitted(
@@ -26,19 +27,29 @@ def fitted(
     kernel: Any = "gaussian",
     n_centers: Any = "auto",
     power: float = 0.5,
+    groups: list[int] | None = None,
+    half: bool = False,
 ) -> Model:
     """A model of N samples whose labels go round the classes."""
+    # Half precision holds the features of several layers; these are such from the beginning.
+    X = X_HALF.astype(np.float32) if half else X_SINGLE
     classes = np.array(["ant", "bee", "cat"]) if labels is None else labels
     y = np.resize(classes, N)
-    normalizer = FeatureNormalizer(power=power).fit(X)
+    normalizer = FeatureNormalizer(power=power, groups=groups).fit(X)
     head = KernelClassifier(
-        kernel=kernel, class_weight=class_weight, n_centers=n_centers, random_state=0
+        kernel=kernel,
+        class_weight=class_weight,
+        n_centers=n_centers,
+        feature_groups=groups,
+        random_state=0,
     )
     head.fit(normalizer.transform(X), y)
+    features = X[head.center_indices_]
     return Model(
         parameters={"backbone": "tiny", "class_weight": class_weight, "seed": np.int64(3)},
         head=head,
         normalizer=normalizer,
+        center_features=features.astype(np.float16) if half else features,
         codes=np.searchsorted(head.classes_, y),
         ids=tuple(f"folder/{k}é.png" for k in range(N)),
         provenance={"backbone": "tiny", "versions": {"torch": "2"}},
@@ -68,8 +79,9 @@ def model() -> Model:
         {},
         {"kernel": "laplacian", "n_centers": 12, "power": 1.0},
         {"class_weight": "balanced"},
+        {"groups": [3, 5], "half": True},
     ],
-    ids=["exact", "nystrom", "balanced"],
+    ids=["exact", "nystrom", "balanced", "layers"],
 )
 def test_a_model_comes_back(labels: np.ndarray, options: dict[str, Any], tmp_path: Path) -> None:
     model = fitted(labels, **options)
@@ -78,6 +90,11 @@ def test_a_model_comes_back(labels: np.ndarray, options: dict[str, Any], tmp_pat
     assert found.head.n_centers_ == options.get("n_centers", N)  # the path that was meant
     assert found.head.classes_.dtype == labels.dtype
     assert found.head.classes_.tolist() == labels.tolist()
+    assert found.normalizer.groups == options.get("groups")
+    assert found.center_features.dtype == model.center_features.dtype
+    assert np.array_equal(found.center_features, model.center_features)
+    assert np.array_equal(found.head.centers_, model.head.centers_)
+    assert np.array_equal(found.head.center_indices_, model.head.center_indices_)
     rows = found.normalizer.transform(X[:7] + 0.1)
     assert np.array_equal(rows, model.normalizer.transform(X[:7] + 0.1))
     # The same numbers in the same layout: the same bits.
@@ -126,14 +143,17 @@ def rewritten(
     return path
 
 
-@pytest.mark.parametrize("name", ["centers", "dual_coef", "offset", "loo_scores", "codes"])
+@pytest.mark.parametrize(
+    "name",
+    ["center_features", "center_indices", "dual_coef", "offset", "loo_scores", "codes"],
+)
 def test_a_tensor_that_is_missing_is_named(name: str, model: Model, tmp_path: Path) -> None:
     path = rewritten(tmp_path / "m", lambda tensors, _: tensors.pop(name), model)
     with pytest.raises(ModelFileError, match=f"lacks the tensors {name}$"):
         read_model(path)
 
 
-@pytest.mark.parametrize("name", ["centers", "dual_coef", "offset", "loo_scores"])
+@pytest.mark.parametrize("name", ["center_features", "dual_coef", "offset", "loo_scores"])
 @pytest.mark.parametrize(
     "cut",
     [lambda A: A[..., :-1], lambda A: A[0], lambda A: A[None]],
@@ -174,6 +194,9 @@ def test_a_description_that_lacks_something_is_damaged(
         ("classes_dtype", "no such type"),
         ("normalizer", {"power": -1.0}),
         ("normalizer", {"strength": 1.0}),
+        ("normalizer", {"groups": [D, 1]}),
+        ("normalizer", {"groups": [D, 0]}),
+        ("normalizer", {"groups": "all"}),
         ("head", {"kernel": "rbf"}),
         ("head", {"kernel": "gaussian"}),
         ("head", []),

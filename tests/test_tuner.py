@@ -23,6 +23,9 @@ from toptune.errors import BackboneError, DataWarning, ModelFileError, StorageEr
 from toptune.images import from_arrays, open_images, stratified_split
 
 N_EACH = 8
+#: Relative difference of the log-losses of two fits of the same images: the search for the weights
+#: of the layers amplifies rounding, which depends on where arrays lie in memory.
+SAME_FIT = 1e-3
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +145,7 @@ def test_a_manifest_and_a_label_file(tree: Path, tmp_path: Path) -> None:
 def test_images_in_memory(fitted: TopTuner, convert: Callable[[np.ndarray], Any]) -> None:
     tuner = TopTuner().fit(images=convert(pixels()), labels=LABELS)
     assert tuner.ids_[0] == "image-000000"
-    assert tuner.loo_.log_loss == pytest.approx(fitted.loo_.log_loss, rel=1e-3)
+    assert tuner.loo_.log_loss == pytest.approx(fitted.loo_.log_loss, rel=SAME_FIT)
     new = convert(pixels(seed=1))
     assert tuner.predict(new).tolist() == LABELS
     assert tuner.score(new, LABELS) == 1.0
@@ -155,7 +158,7 @@ def test_paths_with_labels(tree: Path, fitted: TopTuner) -> None:
         TopTuner().fit([str(path) for path in paths], np.array(LABELS, dtype=object)),
     ):
         assert tuner.ids_[0] == paths[0].as_posix()
-        assert tuner.loo_.log_loss == pytest.approx(fitted.loo_.log_loss, rel=1e-6)
+        assert tuner.loo_.log_loss == pytest.approx(fitted.loo_.log_loss, rel=SAME_FIT)
 
 
 def test_an_image_set(tree: Path) -> None:
@@ -330,7 +333,7 @@ def replaced(features: Features, **changes: Any) -> Features:
 
 def test_features_extracted_before(fitted: TopTuner, features: Features) -> None:
     tuner = TopTuner().fit_features(features)
-    assert tuner.loo_.log_loss == fitted.loo_.log_loss
+    assert tuner.loo_.log_loss == pytest.approx(fitted.loo_.log_loss, rel=SAME_FIT)
     assert tuner.evaluate_features(features).accuracy == 1.0
     assert tells_night_from_day(tuner)
 
@@ -413,9 +416,11 @@ def test_the_file_is_safetensors_and_json(saved: Path) -> None:
     (length,) = struct.unpack("<Q", content[:8])
     header = json.loads(content[8 : 8 + length])
     document = json.loads(header.pop("__metadata__")["toptune"])
-    assert (document["kind"], document["format_version"]) == ("model", 2)
+    assert (document["kind"], document["format_version"]) == ("model", 3)
     assert document["classes"] == ["day", "night"]
-    assert {entry["dtype"] for entry in header.values()} <= {"F32", "F64", "I64", "U8"}
+    assert {entry["dtype"] for entry in header.values()} <= {"F16", "F32", "F64", "I64", "U8"}
+    assert header["center_features"]["dtype"] == "F16"  # of several layers, as they were extracted
+    assert header["center_features"]["shape"] == [16, 15304]
     with pytest.raises(pickle.UnpicklingError):
         pickle.loads(content)
 
@@ -585,7 +590,9 @@ def test_parameters_survive_the_file(tmp_path: Path) -> None:
 def test_pickling_leaves_the_network_behind(fitted: TopTuner) -> None:
     fitted.predict(pixels()[:1])
     content = pickle.dumps(fitted)
-    assert len(content) < 1_000_000  # the network alone has 14 MB
+    # The network alone has 14 MB; 16 centers of 15,304 features have 1 MB, and half of it again as
+    # they were extracted.
+    assert len(content) < 2_000_000
     copy = pickle.loads(content)
     assert not hasattr(copy, "_loaded")
     np.testing.assert_array_equal(

@@ -9,15 +9,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from toptune.classifier import training_labels
 from toptune.errors import BackboneError, DataError, DataWarning
 from toptune.features import Backbone, Engine, extract, list_backbones
-from toptune.images import ImageSet, stratified_split
+from toptune.images import ImageSet, from_arrays, stratified_split
 from toptune.kernel import FeatureNormalizer, KernelClassifier, Rows
 
 #: Images that candidates are compared on.
 COMPARED_IMAGES = 400
-#: Images after which the speed of a candidate is known: its conversion is done by then.
-WARM_UP_IMAGES = 16
 
 
 @dataclass(frozen=True)
@@ -63,19 +62,21 @@ def compare_backbones(
     Raises
     ------
     DataError
-        If there are no labels.
+        If there are no labels, or fewer than two classes.
     BackboneError
         If no candidate can be used.
     """
     if names is None:
         names = [row.name for row in list_backbones() if row.available]
+    training_labels(images, {})
     part = _some(images, random_state)
+    blank = np.zeros((64, 64, 3), dtype=np.uint8)
     found = []
     for name in names:
         try:
             backbone, engine = network(name)
-            first = part.subset(range(min(WARM_UP_IMAGES, len(part))))
-            extract(first, backbone, engine=engine, cache=None, progress=False)
+            # What comes only once, such as its conversion, is done before the time is taken.
+            extract(from_arrays([blank]), backbone, engine=engine, cache=None, progress=False)
             start = time.perf_counter()
             features = extract(part, backbone, engine=engine, cache=None, progress=False)
         except BackboneError as error:
@@ -87,7 +88,7 @@ def compare_backbones(
         head = KernelClassifier(feature_groups=widths, random_state=random_state)
         head.fit(
             Rows(features.X, transform=normalizer.transform),
-            np.asarray(features.labels),
+            training_labels(features, {}),
             groups=features.image_groups,
         )
         found.append(Candidacy(name, head.loo_log_loss_, head.loo_accuracy_, seconds))
@@ -121,10 +122,8 @@ def choose_backbone(found: Sequence[Candidacy], time_budget: float | None) -> st
 
 def _some(images: ImageSet, random_state: int) -> ImageSet:
     """Draw some of the images, class by class."""
-    if images.labels is None:
-        raise DataError("networks are compared on labelled images, and these have no labels")
     n = len(images)
-    if n <= COMPARED_IMAGES:
+    if images.labels is None or n <= COMPARED_IMAGES:
         return images
     try:
         _, part = stratified_split(

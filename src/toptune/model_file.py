@@ -16,7 +16,16 @@ from toptune.tensor_file import decode_names, encode_names, load_tensors, save_t
 
 #: Raised by one whenever an older reader would misunderstand the file.
 FORMAT_VERSION = 3
-_TENSORS = ("center_features", "dual_coef", "offset", "scale", "loo_scores", "codes", "ids")
+_TENSORS = (
+    "center_features",
+    "center_indices",
+    "dual_coef",
+    "offset",
+    "scale",
+    "loo_scores",
+    "codes",
+    "ids",
+)
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ import os
 import time
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,9 +32,10 @@ from toptune.features import (
     make_engine,
 )
 from toptune.features.backbones import View
+from toptune.features.taps import LAST
 from toptune.images import Images, ImageSet, ImageSource
 from toptune.kernel import FeatureNormalizer, KernelClassifier, Rows
-from toptune.kernel.duplicates import near_duplicate_groups
+from toptune.kernel.duplicates import joined_groups, near_duplicate_groups
 from toptune.kernel.estimators import Kernel
 from toptune.metrics import Evaluation, evaluate_probabilities
 from toptune.model_file import Model, read_model, write_model
@@ -42,6 +43,17 @@ from toptune.versions import library_versions
 
 #: Value of `groups` that has them found from the features.
 NEAR_DUPLICATES = "near-duplicates"
+
+
+@dataclass(frozen=True)
+class _Network:
+    """What decides the features of an image."""
+
+    name: str
+    layers: str | tuple[str, ...]
+    view: View
+    resolution: int | None
+    precision: Literal["auto", "float32", "bfloat16"]
 
 
 class TopTuner(ImageClassifier):
@@ -94,7 +106,8 @@ class TopTuner(ImageClassifier):
     backbone_ : str
         Network used.
     layer_weights_ : dict
-        Part that each layer has in the mean squared distance of two training images.
+        Part that each layer has in the mean squared distance of two training images (of two
+        centers, where not all images are centers).
     backbones_ : list of Candidacy
         With backbone="auto": how every network did on some of the images, the best first.
     provenance_ : dict
@@ -173,7 +186,8 @@ class TopTuner(ImageClassifier):
         groups : list, or "near-duplicates", optional
             What belongs together, one name per image of a list: images of one object, frames of
             one video. Leave-one-out then leaves out whole groups. A manifest has them in its column
-            ``group``. "near-duplicates" finds groups from the features.
+            ``group``. "near-duplicates" finds groups from the features, and joins them with those
+            of the manifest.
 
         Returns
         -------
@@ -198,11 +212,11 @@ class TopTuner(ImageClassifier):
             split=split,
             groups=None if found else groups,
         )
-        self._choose_backbone(image_set)
-        features = self._extract(image_set)
+        network = self._chosen(image_set)
+        features = self._extract(image_set, network=network)
         if found:
-            features = replace(features, image_groups=self._near_duplicates(features))
-        return self._fit_features(features, names)
+            features = replace(features, image_groups=_near_duplicates(features))
+        return self._fit_features(features, names, network)
 
     def fit_features(self, features: Features) -> TopTuner:
         """Train the head on features that were extracted before, by this backbone.
@@ -225,14 +239,20 @@ class TopTuner(ImageClassifier):
         """
         if self.backbone == "auto":
             raise DataError('backbone="auto" needs images to compare networks on: name the network')
-        self.backbone_ = self.backbone
-        self._check_provenance(features.provenance, "these features")
+        network = self._asked(self.backbone)
+        self._check_provenance(features.provenance, "these features", network=network)
         _check_finite(features)
-        return self._fit_features(features, {})
+        return self._fit_features(features, {}, network)
 
-    def _fit_features(self, features: Features, names: dict[str, Any]) -> TopTuner:
+    def _fit_features(
+        self, features: Features, names: dict[str, Any], network: _Network
+    ) -> TopTuner:
         y = training_labels(features, names)
-        _warn_of_lone_images(y)
+        _warn_of_lone_images(y, features.image_groups)
+        if features.image_groups is not None and len(set(features.image_groups.tolist())) < 2:
+            raise DataError(
+                "all images belong to one group: leave-one-out of whole groups would leave none"
+            )
         widths = list(features.groups.values())
         self.head_ = KernelClassifier(
             kernel=self.kernel,
@@ -259,12 +279,13 @@ class TopTuner(ImageClassifier):
         self.ids_ = features.ids
         self.quarantined_ = features.quarantined
         self.provenance_ = {**features.provenance, "versions": library_versions()}
+        self._fitted_network, self.backbone_ = network, network.name
         return self
 
     @property
     def layer_weights_(self) -> dict[str, float]:
-        """Part that each layer has in the mean squared distance of two training images."""
-        layers: dict[str, int] = self.provenance_["layers"]
+        """Part that each layer has in the mean squared distance of two of the centers."""
+        layers = dict(self.provenance_["layers"])
         ends = np.cumsum(list(layers.values()))
         parts = np.split(self.head_.feature_shares(), ends[:-1])
         return {name: float(part.sum()) for name, part in zip(layers, parts, strict=True)}
@@ -353,14 +374,19 @@ class TopTuner(ImageClassifier):
             tuner.backbone = backbone
         compared = tuner.backbone == "auto"
         tuner.backbone_ = tuner.provenance_["backbone"] if compared else tuner.backbone
+        # By name: what "auto" stands for may be another thing for another name of the network.
+        layers = tuple(name for name, _ in tuner.provenance_["layers"])
+        tuner._fitted_network = replace(tuner._asked(tuner.backbone_), layers=layers)
         tuner._check_provenance(tuner.provenance_, f"the model {os.fspath(path)}")
         return tuner
 
     # -------------------------------------------------------------------------------- details
 
-    def _extract(self, images: ImageSet, *, strict: bool | None = None) -> Features:
+    def _extract(
+        self, images: ImageSet, *, strict: bool | None = None, network: _Network | None = None
+    ) -> Features:
         """Features of images by this tuner's network, through its cache."""
-        backbone, engine = self._network()
+        backbone, engine = self._network(network)
         return extract(
             images,
             backbone,
@@ -369,51 +395,53 @@ class TopTuner(ImageClassifier):
             strict=self.strict if strict is None else strict,
         )
 
-    def _network(self) -> tuple[Backbone, Engine]:
-        """Load the network on the first use, and again when a parameter has changed since."""
-        name = getattr(self, "backbone_", self.backbone)
-        asked = (name, self.layers, self.view, self.resolution, self.precision, self.cache)
+    def _asked(self, name: str) -> _Network:
+        """Return what the parameters ask for, with a network of this name."""
+        layers = self.layers if isinstance(self.layers, str) else tuple(self.layers)
+        return _Network(name, layers, self.view, self.resolution, self.precision)
+
+    def _chosen(self, images: ImageSet) -> _Network:
+        """Return what the parameters ask for, after a comparison where the network is "auto"."""
+        if self.backbone != "auto":
+            return self._asked(self.backbone)
+        self.backbones_ = compare_backbones(
+            images, lambda name: self._load(self._asked(name)), random_state=self.random_state
+        )
+        return self._asked(choose_backbone(self.backbones_, self.time_budget))
+
+    def _network(self, network: _Network | None = None) -> tuple[Backbone, Engine]:
+        """Load a network on its first use; that of the fit if none is given."""
+        wanted = network or getattr(self, "_fitted_network", None) or self._asked(self.backbone)
         loaded: tuple[Any, Backbone, Engine] | None = getattr(self, "_loaded", None)
-        if loaded is None or loaded[0] != asked:
-            loaded = self._loaded = (asked, *self._load(name))
+        if loaded is None or loaded[0] != (wanted, self.cache):
+            loaded = self._loaded = ((wanted, self.cache), *self._load(wanted))
         return loaded[1], loaded[2]
 
-    def _load(self, name: str) -> tuple[Backbone, Engine]:
+    def _load(self, network: _Network) -> tuple[Backbone, Engine]:
         backbone = load_backbone(
-            name, layers=self.layers, view=self.view, resolution=self.resolution
+            network.name, layers=network.layers, view=network.view, resolution=network.resolution
         )
         folder = cache_dir() if self.cache == "auto" else self.cache
         engine = make_engine(
-            backbone, precision=self.precision, cache=None if folder is None else Path(folder)
+            backbone, precision=network.precision, cache=None if folder is None else Path(folder)
         )
         return backbone, engine
 
-    def _choose_backbone(self, images: ImageSet) -> None:
-        """Set `backbone_`, after a comparison where the parameter is "auto"."""
-        self.backbone_ = self.backbone
-        if self.backbone == "auto":
-            self.backbones_ = compare_backbones(images, self._load, random_state=self.random_state)
-            self.backbone_ = choose_backbone(self.backbones_, self.time_budget)
-
-    def _near_duplicates(self, features: Features) -> NDArray[np.str_]:
-        """Find groups of near-duplicates, by the network's own pooled output where it is there."""
-        end = np.cumsum(list(features.groups.values())).tolist()
-        places = {
-            name: (e - w, e) for (name, w), e in zip(features.groups.items(), end, strict=True)
-        }
-        first, last = places.get("last", (0, end[-1]))
-        X = features.X[:, first:last]
-        codes = near_duplicate_groups(FeatureNormalizer().fit_transform(X))
-        return np.array([f"near-duplicates {code}" for code in codes.tolist()])
-
-    def _check_provenance(self, provenance: dict[str, Any], what: str) -> None:
+    def _check_provenance(
+        self, provenance: dict[str, Any], what: str, *, network: _Network | None = None
+    ) -> None:
         """Refuse what was made by another network than the one this tuner has here."""
-        backbone, _ = self._network()
+        backbone, _ = self._network(network)
         for name, here in backbone.spec().items():
             there = provenance.get(name)
             if there == here:
                 continue
             detail = f"{name} {there!r}, here {here!r}"
+            if name in ("layers", "preprocessing"):
+                raise ModelFileError(
+                    f"{what} came from other layers, another view or another resolution: {detail}. "
+                    "Give the same layers=, view= and resolution= to both, or train again"
+                )
             if name == "weights_sha256":
                 detail = f"weights with SHA-256 {str(there)[:12]}..., here {str(here)[:12]}..."
             raise ModelFileError(
@@ -434,6 +462,20 @@ class TopTuner(ImageClassifier):
         return self.head_.predict_proba(self._rows(features))
 
 
+def _near_duplicates(features: Features) -> NDArray[np.str_]:
+    """Find groups of near-duplicates, by the network's own pooled output where it is there."""
+    widths = list(features.groups.values())
+    place = list(features.groups).index(LAST) if LAST in features.groups else None
+    first, end = (
+        (0, sum(widths)) if place is None else (sum(widths[:place]), sum(widths[: place + 1]))
+    )
+    X = features.X[:, first:end].astype(np.float32)
+    codes = near_duplicate_groups(FeatureNormalizer().fit_transform(X), features.labels)
+    if features.image_groups is not None:
+        codes = joined_groups(codes, features.image_groups)
+    return codes.astype(np.str_)
+
+
 def _check_finite(features: Features) -> None:
     step = 4096  # rows at a time: they may be in a file larger than memory
     blocks = (features.X[first : first + step] for first in range(0, len(features), step))
@@ -445,13 +487,16 @@ def _check_finite(features: Features) -> None:
         )
 
 
-def _warn_of_lone_images(y: NDArray[Any]) -> None:
-    classes, counts = np.unique(y, return_counts=True)
-    lone = [str(label) for label in classes[counts == 1].tolist()]
+def _warn_of_lone_images(y: NDArray[Any], groups: NDArray[np.str_] | None) -> None:
+    """Warn of classes that leave-one-out leaves nothing of: those of one image, or of one group."""
+    what = "image" if groups is None else "group"
+    members = np.arange(len(y)) if groups is None else groups
+    lone = [str(c) for c in np.unique(y).tolist() if len(set(members[y == c].tolist())) == 1]
     if lone:
         warnings.warn(
-            f"classes with a single image: {', '.join(lone)}; leave-one-out counts it as wrong, "
-            "because nothing else shows what the class looks like",
+            f"classes with a single {what}: {', '.join(lone)}; leave-one-out counts it as wrong, "
+            "because nothing else shows what the class looks like, and that also makes "
+            "probabilities more cautious",
             DataWarning,
             stacklevel=4,
         )

@@ -413,7 +413,7 @@ def test_no_space_for_the_cache(
 
     def small(self: FeatureCache, *arguments: Any, **options: Any) -> None:
         opened(self, *arguments, **options)
-        self._connection.execute("PRAGMA max_page_count = 12")  # 48 kB; 24 images need 123
+        self._connection.execute("PRAGMA max_page_count = 12")  # 48 kB; 24 images need 735
 
     out = tmp_path / "kinds.safetensors"
     with monkeypatch.context() as patch:
@@ -426,7 +426,8 @@ def test_no_space_for_the_cache(
     assert not out.exists()
     assert toptune("fit", tree, "-o", tmp_path / "m.toptune", "--json").json["n"] == 24
     here, there = TopTuner.load(tmp_path / "m.toptune"), TopTuner.load(model_file)
-    assert here.loo_.log_loss == there.loo_.log_loss
+    # The search for the weights of the layers amplifies rounding.
+    assert here.loo_.log_loss == pytest.approx(there.loo_.log_loss, rel=1e-3)
 
 
 def test_a_cache_that_is_no_folder(

@@ -20,7 +20,9 @@ def test_features_json_and_file(toptune: Toptune, split_tree: Path, tmp_path: Pa
     out = tmp_path / "kinds.safetensors"
     summary = toptune("features", split_tree, "-o", out, "--json").json
     assert summary.keys() == {"n", "n_features", "seconds", "provenance", "quarantined"}
-    assert (summary["n"], summary["n_features"]) == (24, 1280)
+    assert (summary["n"], summary["n_features"]) == (24, 15304)
+    layers = dict(summary["provenance"]["layers"])
+    assert (next(iter(layers)), sum(layers.values())) == ("last", 15304)
     assert summary["seconds"].keys() == {"decode_extract"}
     assert summary["provenance"]["backbone"] == "efficientnet_lite0"
     assert len(summary["provenance"]["weights_sha256"]) == 64
@@ -41,7 +43,9 @@ def test_features_are_what_fit_trains_on(
     out = tmp_path / "kinds.safetensors"
     assert toptune("features", split_tree, "-o", out).code == 0
     model = TopTuner().fit_features(Features.load(out))
-    assert model.loo_.log_loss == TopTuner.load(model_file).loo_.log_loss
+    # The search for the weights of the layers amplifies rounding.
+    expected = TopTuner.load(model_file).loo_.log_loss
+    assert model.loo_.log_loss == pytest.approx(expected, rel=1e-3)
 
 
 def test_features_of_one_split_for_people(
@@ -50,7 +54,7 @@ def test_features_of_one_split_for_people(
     out = tmp_path / "kinds.safetensors"
     done = toptune("features", split_tree, "-o", out, "--split", "test")
     assert done.code == 0
-    assert "images 9 features 1280 per image" in " ".join(done.out.split())
+    assert "images 9 features 15304 per image" in " ".join(done.out.split())
     assert done.out.endswith(f"features written to {out}\n")
 
 

@@ -23,6 +23,8 @@ FIT_KEYS = {
     "classes",
     "bandwidth",
     "penalty",
+    "backbone",
+    "layer_weights",
     "n_centers",
     "seconds",
     "quarantined",
@@ -60,7 +62,11 @@ def test_fit_json_has_the_agreed_keys(toptune: Toptune, tree: Path, tmp_path: Pa
     assert done.err == ""
     assert summary.keys() == FIT_KEYS
     assert summary["n"] == summary["n_centers"] == 24
-    assert summary["n_features"] == 1280
+    assert summary["n_features"] == 15304
+    assert summary["backbone"] == "efficientnet_lite0"
+    assert next(iter(summary["layer_weights"])) == "last"
+    assert len(summary["layer_weights"]) == 6
+    assert sum(summary["layer_weights"].values()) == pytest.approx(1)
     assert summary["classes"] == ["bright", "dark", "striped"]
     assert summary["loo_accuracy"] == 1.0
     assert 0 < summary["loo_log_loss"] < 0.5
@@ -163,7 +169,12 @@ def test_fit_for_people(toptune: Toptune, split_tree: Path, tmp_path: Path) -> N
     assert lines[0] == "1 image set aside:"
     assert lines[1] == "  train/dark/a:key:b.png: empty file"  # no key is drawn
     said = " ".join(done.out.split())
-    for part in ("leave-one-out accuracy 1.0000", "images 24, 3 classes", "1280 features"):
+    for part in (
+        "leave-one-out accuracy 1.0000",
+        "images 24, 3 classes",
+        "15304 features",
+        "weights of layers last 0.",
+    ):
         assert part in said
     assert lines[-1] == f"model written to {out}"  # in one line, however long
 

@@ -195,3 +195,28 @@ def test_features_of_another_type_cannot_be_mapped(tmp_path: Path) -> None:
     save_tensors(path, tensors, {}, kind="features", format_version=1)
     with pytest.raises(ModelFileError, match="damaged"):
         Features.load(path, mapped=True)
+
+
+# ---------------------------------------------------------------------------------------- subset
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+@pytest.mark.parametrize("grouped", [True, False])
+@pytest.mark.parametrize(
+    "rows", [np.array([2, 0]), np.array([], dtype=np.intp), np.array([False, True, True])]
+)
+def test_some_of_the_images(rows: np.ndarray, grouped: bool, labelled: bool) -> None:
+    whole = features(labelled=labelled, grouped=grouped)
+    found = whole.subset(rows)
+    chosen = np.arange(3)[rows].tolist()
+    assert len(found) == len(chosen)
+    assert found.ids == tuple(whole.ids[i] for i in chosen)
+    np.testing.assert_array_equal(found.X, whole.X[rows])
+    for name, given in (("labels", labelled), ("image_groups", grouped)):
+        values, part = getattr(whole, name), getattr(found, name)
+        assert (part is not None) == given
+        if given:
+            assert part.tolist() == [values[i] for i in chosen]
+    for name in ("groups", "provenance", "quarantined", "seconds"):
+        assert getattr(found, name) == getattr(whole, name)
+    assert len(whole) == 3

@@ -36,7 +36,7 @@ def test_loss_and_slope_are_those_of_the_path_and_of_finite_differences(
     groups = np.arange(30) // 2 * (np.arange(30) < 12) + np.arange(30) if grouped else None
     if groups is not None:
         groups[:12] = np.arange(12) // 3  # four groups of three, the others single
-    batches = group_batches(groups, Y.device)
+    batches = group_batches(groups, Y.device, 30)
     theta = np.log([0.7, 0.2, 1e-2])
 
     def at(theta: np.ndarray) -> tuple[float, np.ndarray]:

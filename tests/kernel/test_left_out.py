@@ -99,7 +99,7 @@ def test_blocks_hold_every_row_once_and_cut_no_group(codes: list[int], block_row
         inside = np.unique(groups[block])
         assert np.isin(groups, inside).sum() == len(block)
         assert len(block) <= block_rows or len(inside) == 1
-    batched = [row for batch in group_batches(groups, torch.device("cpu")) for row in batch]
+    batched = [row for batch in group_batches(groups, torch.device("cpu"), 5) for row in batch]
     for rows in batched:
         assert len(set(groups[rows].tolist())) == 1
     several = [g for g in set(codes) if codes.count(g) > 1]

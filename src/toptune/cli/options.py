@@ -86,5 +86,7 @@ def network_choice(layers: str, view: str, resolution: int | None) -> dict[str, 
         raise DataError(f"view must be one of {', '.join(VIEWS)}, got {view!r}")
     if resolution is not None and resolution < 32:
         raise DataError(f"resolution must be at least 32 pixels, got {resolution}")
-    names: Any = layers if layers in ("last", "auto") else layers.split(",")
+    names: Any = (
+        layers if layers in ("last", "auto") else [name.strip() for name in layers.split(",")]
+    )
     return {"layers": names, "view": view, "resolution": resolution}

@@ -121,7 +121,7 @@ class Backbone:
             "architecture": self.architecture,
             "weights_sha256": self.weights_sha256,
             "preprocessing": self.preprocessing.to_dict(),
-            "layers": self.groups,
+            "layers": [list(item) for item in self.groups.items()],  # the order counts
         }
 
 
@@ -394,7 +394,8 @@ def _frozen(
     weights_sha256 = _hash_tensors(module.state_dict())
     preprocessing = _preprocessing(name, module, view, resolution)
     groups = {LAST: _width(module)}
-    if taps != (Tap(LAST, ""),) or view in ("mirrored", "crops"):
+    plain = taps == (Tap(LAST, ""),) and view in ("center", "whole") and resolution is None
+    if not plain:
         size = _input_size(module, resolution)
         try:
             module = TappedNetwork(module, taps, size, view=view).eval()

@@ -21,6 +21,7 @@ Letters: b images, h x w positions of a map, k channels.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,7 +30,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from toptune.errors import BackboneError
+from toptune.errors import BackboneError, DataWarning
 
 #: The pooled output of the network, and with a pooling its final map.
 LAST = "last"
@@ -95,6 +96,13 @@ def stage_names(network: nn.Module) -> list[str]:
 
 def _automatic(network: nn.Module) -> tuple[Tap, ...]:
     stages = [name for name in stage_names(network) if _has(network, name)]
+    if not stages:
+        warnings.warn(
+            f"timm describes no stages of {type(network).__name__}: its features are those of the "
+            "last layer alone; name others with layers=",
+            DataWarning,
+            stacklevel=5,
+        )
     return (
         Tap(LAST, ""),
         *(Tap(stage, how) for how, count in AUTO_STAGES.items() for stage in stages[-count:]),

@@ -278,7 +278,10 @@ class KernelEstimator(BaseEstimator):  # type: ignore[misc]
         ndarray of shape (d,), adding up to 1.
         """
         check_is_fitted(self)
-        shares = self._feature_scale_array() ** 2 * self.centers_.var(axis=0, dtype=np.float64)
+        Z = self.centers_
+        squares = np.einsum("ij,ij->j", Z, Z, dtype=np.float64) / len(Z)  # no copy of Z
+        variances = np.maximum(squares - Z.mean(axis=0, dtype=np.float64) ** 2, 0.0)
+        shares = self._feature_scale_array() ** 2 * variances
         total = shares.sum()
         out: NDArray[np.float64] = shares / total if total > 0 else np.full(len(shares), np.nan)
         return out
@@ -316,6 +319,7 @@ class KernelEstimator(BaseEstimator):  # type: ignore[misc]
             solver=self.solver,  # type: ignore[arg-type]
             loss=self._loss(),  # type: ignore[arg-type]
             itemsize=itemsize,
+            n_groups=1 if self._given_weights(d) is not None else len(self._widths(d)),
             memory=available_memory(self._device()) if memory is None else int(memory),
         )
 

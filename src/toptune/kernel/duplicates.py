@@ -5,6 +5,8 @@ Letters: n samples, d features.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
@@ -14,21 +16,47 @@ from sklearn.utils.validation import check_array
 
 from toptune.kernel.kernels import base_matrix
 
-#: Samples nearer than this part of the median squared distance are near-duplicates. On image sets
-#: whose groups are known, 98 to 100 % of such pairs were of one group.
-NEAR = 0.1
+#: Samples nearer than this part of the median squared distance within classes are near-duplicates:
+#: on four image sets whose groups are files of one object, all such pairs were of one group.
+NEAR = 0.15
 #: Samples of which the median distance is taken, and rows compared at a time.
 MEDIAN_SAMPLES, ROWS = 1000, 2048
 
 
-def near_duplicate_groups(X: ArrayLike, *, near: float = NEAR) -> NDArray[np.intp]:  # (n,)
+def joined_groups(
+    first: NDArray[Any],  # (n,)
+    second: NDArray[Any],  # (n,)
+) -> NDArray[np.intp]:  # (n,)
+    """Codes of the least groups that hold whole groups of both kinds.
+
+    Examples
+    --------
+    >>> joined_groups(np.array([0, 0, 1, 2]), np.array([0, 1, 1, 2])).tolist()
+    [0, 0, 0, 1]
+    """
+    a, b = (np.unique(groups, return_inverse=True)[1] for groups in (first, second))
+    n, of_a = len(a), int(a.max(initial=-1)) + 1
+    size = n + of_a + int(b.max(initial=-1)) + 1
+    samples = np.arange(n)
+    edges = np.concatenate([samples, samples]), np.concatenate([n + a, n + of_a + b])
+    graph = coo_matrix((np.ones(2 * n, dtype=bool), edges), shape=(size, size))
+    codes: NDArray[np.intp] = connected_components(graph, directed=False)[1][:n].astype(np.intp)
+    return np.unique(codes, return_inverse=True)[1].astype(np.intp)
+
+
+def near_duplicate_groups(
+    X: ArrayLike, y: ArrayLike | None = None, *, near: float = NEAR
+) -> NDArray[np.intp]:  # (n,)
     """Codes of groups that chains of near-duplicates form; others are groups of their own.
 
     Parameters
     ----------
     X : array-like of shape (n, d)
         Features, finite and normalised, as `FeatureNormalizer` gives them.
-    near : float, default=0.1
+    y : array-like of shape (n,), optional
+        Classes: what counts is then the median distance within classes, for samples of one class
+        are no duplicates only because the classes lie far apart.
+    near : float, default=0.15
         Squared distance of near-duplicates, as a part of the median squared distance of two
         samples.
 
@@ -43,9 +71,14 @@ def near_duplicate_groups(X: ArrayLike, *, near: float = NEAR) -> NDArray[np.int
     """
     rows = torch.from_numpy(check_array(X, dtype=[np.float32, np.float64]))
     n = len(rows)
-    some = rows[np.unique(np.linspace(0, n - 1, min(n, MEDIAN_SAMPLES)).astype(np.intp))]
+    drawn = np.unique(np.linspace(0, n - 1, min(n, MEDIAN_SAMPLES)).astype(np.intp))
+    some = rows[drawn]
     i, j = torch.triu_indices(len(some), len(some), offset=1)
     spread = base_matrix(some, some, "gaussian")[i, j]
+    if y is not None:
+        classes = np.unique(np.asarray(y), return_inverse=True)[1][drawn]
+        within = torch.from_numpy(classes[i] == classes[j])
+        spread = spread[within] if bool(within.any()) else spread
     if not len(spread):
         return np.zeros(n, dtype=np.intp)
     # Where most samples are the same, the median is zero or what rounding leaves of it.

@@ -305,13 +305,15 @@ class KernelClassifier(ClassifierMixin, KernelEstimator):  # type: ignore[misc]
         Returns
         -------
         arrays : dict
-            centers (m, d), dual_coef (m, c), offset and scale (d,), and loo_scores (n, c).
+            centers (m, d), center_indices (m,), dual_coef (m, c), offset and scale (d,), and
+            loo_scores (n, c).
         numbers : dict
             kernel, bandwidth, penalty, temperature, loo_accuracy, loo_log_loss and multilabel.
         """
         check_is_fitted(self)
         arrays = {
             "centers": self.centers_,
+            "center_indices": self.center_indices_,
             "dual_coef": self.dual_coef_,
             "offset": self._offset.cpu().numpy(),
             "scale": self._feature_scale_array(),
@@ -355,10 +357,11 @@ class KernelClassifier(ClassifierMixin, KernelEstimator):  # type: ignore[misc]
         self.classes_ = np.asarray(classes)
         self.centers_, self.dual_coef_ = arrays["centers"], arrays["dual_coef"]
         self.loo_decision_function_ = arrays["loo_scores"]
+        self.center_indices_ = arrays["center_indices"]
         (m, d), c = self.centers_.shape, len(self.classes_)
-        names = ("dual_coef", "offset", "scale")
+        names = ("dual_coef", "center_indices", "offset", "scale")
         shapes = (*(arrays[name].shape for name in names), arrays["loo_scores"].shape[1:])
-        if shapes != ((m, c), (d,), (d,), (c,)):
+        if shapes != ((m, c), (m,), (d,), (d,), (c,)):
             raise ValueError(f"shapes of {', '.join(names)}, loo_scores do not fit: {shapes}")
         self._offset = torch.tensor(arrays["offset"])
         self._feature_scale = torch.tensor(arrays["scale"])

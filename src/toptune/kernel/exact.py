@@ -88,7 +88,7 @@ class PenaltyPath:
         left = 1.0 - leverage
         # 1 - h > 0 in exact arithmetic; rounding may reach 0 when the penalty is far below it.
         left.clamp_(min=8 * torch.finfo(self.Q.dtype).eps)
-        batches = group_batches(self.groups, self.Q.device)
+        batches = group_batches(self.groups, self.Q.device, self.Q.shape[1])
         step = max(1, PATH_COLUMNS // c)
         for first in range(0, len(penalties), step):
             part = shrink[:, first : first + step]  # (r, p')
@@ -158,7 +158,7 @@ class ExactSolution:
         inverse = triangular_inverse(self.L)
         diagonal = inverse.square().sum(0)
         out = self.Y - self.beta / (diagonal * self.sqrt_w)[:, None]
-        for rows in group_batches(groups, self.L.device):
+        for rows in group_batches(groups, self.L.device, self.L.shape[0]):
             for each in rows:  # one at a time: its columns of L^-1 are (n, size)
                 columns = inverse[:, each]
                 e = torch.linalg.solve(columns.T @ columns, self.beta[each])

@@ -81,7 +81,7 @@ def refine_weights(
     """
     origin = np.log(np.array([*start, penalty]))
     units = len(Y) if groups is None else len(np.unique(groups))
-    batches = group_batches(groups, Y.device)
+    batches = group_batches(groups, Y.device, len(Y))
 
     def objective(theta: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         value, slope = loss_and_slope(

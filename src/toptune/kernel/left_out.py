@@ -19,17 +19,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-#: Numbers in one batch of square matrices, one for each group.
+#: Numbers in the matrices of one batch of groups.
 BATCH_NUMBERS = 2**22
 
 
 def group_batches(
     groups: NDArray[np.intp] | None,  # (n,) codes
     device: torch.device,
+    width: int,
 ) -> tuple[Tensor, ...]:  # each (k, size)
     """Rows of the groups of two and more samples, those of one size together.
 
     Groups of one sample are left to the formula for single samples, which needs no matrices.
+    `width` is how many numbers there are of each sample: batches are of bounded size.
     """
     if groups is None:
         return ()
@@ -38,7 +40,7 @@ def group_batches(
     out = []
     for size in np.unique(sizes[sizes > 1]).tolist():
         rows = order[starts[sizes == size][:, None] + np.arange(size)]
-        step = max(1, BATCH_NUMBERS // size**2)
+        step = max(1, BATCH_NUMBERS // (size * max(size, width)))
         out += [
             torch.as_tensor(rows[k : k + step], device=device) for k in range(0, len(rows), step)
         ]
@@ -77,5 +79,5 @@ def whole_groups(
     while start < len(order):
         fits = ends[(ends > start) & (ends <= start + block_rows)]
         end = int(fits[-1]) if len(fits) else int(ends[ends > start][0])
-        yield order[start:end]
+        yield np.sort(order[start:end])  # a file is read in its own order
         start = end

@@ -158,7 +158,7 @@ class NystromSystem:
             e = (self.Y[rows] - fitted) / left
             if self.groups is not None:
                 shrink = torch.ones_like(half[:, 0])
-                for each in group_batches(self.groups[rows], out.device):
+                for each in group_batches(self.groups[rows], out.device, len(half)):
                     R = weight[each] * (self.Y[rows] - fitted)[each]
                     e[each] = left_out_residuals(block[each], shrink, R) / weight[each]
             out[rows] = self.Y[rows] - e

@@ -18,7 +18,7 @@ import torch
 from toptune.kernel.centers import EXACT_SAMPLES, automatic_n_centers
 from toptune.kernel.nystrom import PATH_ROWS
 from toptune.kernel.operators import BLOCK_BYTES, rows_per_block
-from toptune.kernel.selection import PENALTIES, SELECTION_SAMPLES
+from toptune.kernel.selection import PENALTIES, SELECTION_SAMPLES, WEIGHT_SAMPLES
 
 Solver = Literal["exact", "direct", "falkon", "logistic"]
 
@@ -81,6 +81,7 @@ def make_plan(
     solver: Literal["auto", "direct", "falkon"] = "auto",
     loss: Literal["squared", "logistic"] = "squared",
     itemsize: int = 4,
+    n_groups: int = 1,
     memory: int,
 ) -> Plan:
     """Choose solver, number of centers and what to keep, within a budget.
@@ -97,6 +98,8 @@ def make_plan(
         Loss that is minimised.
     itemsize
         Bytes of a number in the products: 4 for float16 and float32 features, 8 for float64.
+    n_groups
+        Groups of features whose weights are to be chosen.
     memory
         Budget in bytes.
 
@@ -115,12 +118,16 @@ def make_plan(
     wanted = automatic_n_centers(n) if n_centers is None else min(n_centers, n)
     m = wanted
     while True:
-        options = _options(n, d, c, m, solver=solver, loss=loss, s=itemsize)
+        least = OVERHEAD_BYTES + selection_bytes(n, d, c, itemsize, n_groups)
+        options = [
+            (kind, keep, max(needed, least))
+            for kind, keep, needed in _options(n, d, c, m, solver=solver, loss=loss, s=itemsize)
+        ]
         for kind, keep, needed in options:
             if needed <= memory:
                 plan = Plan(kind, m, keep, rows_per_block(m, d, itemsize), needed, memory)
                 free = solver == "auto" and n_centers is None
-                return _or_fewer_centers(plan, n, d, c, itemsize) if free else plan
+                return _or_fewer_centers(plan, n, d, c, itemsize, least) if free else plan
         if n_centers is not None or m <= LEAST_CENTERS:
             least = min(needed for _, _, needed in options)
             raise MemoryBudgetError(
@@ -131,14 +138,14 @@ def make_plan(
         m = max(LEAST_CENTERS, m * 3 // 4)
 
 
-def _or_fewer_centers(plan: Plan, n: int, d: int, c: int, s: int) -> Plan:
+def _or_fewer_centers(plan: Plan, n: int, d: int, c: int, s: int, least: int) -> Plan:
     """Return the largest direct fit that is faster, for a Falkon that computes K_nm many times."""
     if plan.solver != "falkon" or plan.keep:
         return plan
     m = plan.n_centers
     while (m := m * 15 // 16) >= FEWER_CENTERS * plan.n_centers:
         for keep in (True, False):
-            needed = direct_bytes(n, d, c, m, s, keep)
+            needed = max(direct_bytes(n, d, c, m, s, keep), least)
             direct = Plan("direct", m, keep, rows_per_block(m, d, s), needed, plan.memory)
             seconds = [predicted_seconds(p, n, d, c, TYPICAL_RATES) for p in (direct, plan)]
             if needed <= plan.memory and seconds[0] < seconds[1]:
@@ -172,10 +179,17 @@ def _options(
 # Each sum is the largest of the stages of a fit; tests compare it with the peak of a process.
 
 
-def selection_bytes(n: int, d: int, c: int, s: int) -> int:
-    """Choosing the kernel on the subset: two eigendecompositions side by side."""
+def selection_bytes(n: int, d: int, c: int, s: int, n_groups: int = 1) -> int:
+    """Choosing the kernel on the subset: two eigendecompositions side by side.
+
+    With several groups also a base matrix of each, once more in float64 for their weights.
+    """
     k = min(n, SELECTION_SAMPLES)
-    return 2 * 8 * k * k * s + 3 * k * d * s + len(PENALTIES) * k * c * s
+    kernel = 2 * 8 * k * k * s + 3 * k * d * s + len(PENALTIES) * k * c * s
+    if n_groups == 1:
+        return kernel
+    few = min(n, WEIGHT_SAMPLES)
+    return kernel + k * d * s + n_groups * (2 * k * k * s + 2 * few * few * 8)
 
 
 def _blocks_bytes(n: int, d: int, m: int, s: int) -> int:

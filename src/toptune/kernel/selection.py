@@ -295,12 +295,14 @@ def whole_group_subset(
     *,
     random_state: np.random.RandomState,
 ) -> NDArray[np.intp]:
-    """Rows of random groups, all rows of each, at most `size` unless the first alone has more."""
+    """Rows of random groups, all rows of each; at most `size` unless every group has more."""
     names, codes, counts = np.unique(groups, return_inverse=True, return_counts=True)
-    order = random_state.permutation(len(names))
-    taken = np.cumsum(counts[order]) <= size
-    taken[0] = True
-    return np.flatnonzero(np.isin(codes, order[taken]))
+    taken, total = [], 0
+    for group in random_state.permutation(len(names)).tolist():
+        if total + counts[group] <= size:
+            taken.append(group)
+            total += counts[group]
+    return np.flatnonzero(np.isin(codes, taken or [int(counts.argmin())]))
 
 
 def _quotas(
