@@ -7,10 +7,13 @@ import itertools
 import json
 import os
 import platform
+import resource
 import statistics
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -209,6 +212,26 @@ def timed(function: Callable[[], Any], *, repeats: int = 1) -> tuple[float, Any]
         result = function()
         times.append(time.perf_counter() - start)
     return statistics.median(times), result
+
+
+def reset_peak_memory() -> None:
+    """Let `peak_memory` count from now on, where the system can do that."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_memory() -> int:
+    """Return the most bytes that this process has had in memory, since `reset_peak_memory`.
+
+    What getrusage says, the fallback, is never less than the peak of the process that started this
+    one, and cannot be reset.
+    """
+    status = Path("/proc/self/status")
+    for line in status.read_text().splitlines() if status.exists() else ():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

@@ -10,7 +10,6 @@ scikit-image's photographs, JPEG quality 90, and a 12-megapixel enlargement of o
 from __future__ import annotations
 
 import io
-import resource
 import subprocess
 import sys
 import tempfile
@@ -157,7 +156,7 @@ def extract_and_report(folder: str) -> None:
     """Extract and print this process's peak resident memory in megabytes."""
     with tempfile.TemporaryDirectory() as cache:
         extract(open_images(folder, labelled=False), load_backbone(), cache=Path(cache))
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)
+    print(common.peak_memory() / 1e6)
 
 
 def start_up(*, repeats: int = 7) -> dict[str, float]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -224,12 +223,13 @@ def million_fit(path: str) -> None:
     rate = matmul_rate()
     X = np.memmap(path, dtype=np.float16, mode="r", shape=(n, D))
     y = np.load(path + ".labels.npy")
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    common.reset_peak_memory()
+    before = common.peak_memory()
     model = KernelClassifier(n_centers=MILLION_CENTERS, memory=MILLION_BUDGET, random_state=0)
     start = time.perf_counter()
     model.fit(X, y)
     seconds = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = common.peak_memory()
     m, half = MILLION_CENTERS, (1 + 1 / COLUMN_BLOCKS) / 2
     # K_nm twice; Phi, Phi^T Phi and the leverages, each with the zeros or the symmetry left out;
     # the path on a part of the samples

@@ -127,7 +127,7 @@ def make_plan(
             if needed <= memory:
                 plan = Plan(kind, m, keep, rows_per_block(m, d, itemsize), needed, memory)
                 free = solver == "auto" and n_centers is None
-                return _or_fewer_centers(plan, n, d, c, itemsize) if free else plan
+                return _or_fewer_centers(plan, n, d, c, itemsize, least) if free else plan
         if n_centers is not None or m <= LEAST_CENTERS:
             least = min(needed for _, _, needed in options)
             raise MemoryBudgetError(
@@ -138,14 +138,14 @@ def make_plan(
         m = max(LEAST_CENTERS, m * 3 // 4)
 
 
-def _or_fewer_centers(plan: Plan, n: int, d: int, c: int, s: int) -> Plan:
+def _or_fewer_centers(plan: Plan, n: int, d: int, c: int, s: int, least: int) -> Plan:
     """Return the largest direct fit that is faster, for a Falkon that computes K_nm many times."""
     if plan.solver != "falkon" or plan.keep:
         return plan
     m = plan.n_centers
     while (m := m * 15 // 16) >= FEWER_CENTERS * plan.n_centers:
         for keep in (True, False):
-            needed = direct_bytes(n, d, c, m, s, keep)
+            needed = max(direct_bytes(n, d, c, m, s, keep), least)
             direct = Plan("direct", m, keep, rows_per_block(m, d, s), needed, plan.memory)
             seconds = [predicted_seconds(p, n, d, c, TYPICAL_RATES) for p in (direct, plan)]
             if needed <= plan.memory and seconds[0] < seconds[1]:
