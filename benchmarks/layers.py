@@ -167,7 +167,9 @@ def summary(records: list[dict[str, Any]]) -> dict[str, Any]:
     rows = []
     for d in table["auto"]:
         gain = table["auto"][d] - table["last"][d]
-        rows.append([d, table["last"][d], table["auto"][d], gain, loo[d], tuned.get(d, "")])
+        theirs = [value for (name, _), value in tuned.items() if name == d]
+        tuned_mean = float(np.mean(theirs)) if theirs else ""
+        rows.append([d, table["last"][d], table["auto"][d], gain, loo[d], tuned_mean])
     last, auto = (np.array(list(table[arm].values())) for arm in ("last", "auto"))
     out: dict[str, Any] = {
         "last": float(last.mean()),
@@ -186,24 +188,28 @@ def summary(records: list[dict[str, Any]]) -> dict[str, Any]:
         few = {arm: mean("accuracy", arm=arm, part=f"n = {n}") for arm in ARMS}
         means = {arm: float(np.mean([*values.values()])) for arm, values in few.items()}
         out[f"n = {n}"] = {**means, "data sets": len(few["auto"])}
-    if tuned:
-        shared = [d for d in tuned if d in table["auto"]]
+    pairs = [
+        (tuned[r["dataset"], r["seed"]], r["accuracy"], r["n"])
+        for r in records
+        if (r["arm"], r["part"]) == ("auto", "all") and (r["dataset"], r["seed"]) in tuned
+    ]
+    if pairs:  # the same splits on both sides
+        theirs, ours, sizes = np.array(pairs).T
         out["fine-tuning"] = {
-            "data sets": len(shared),
-            "fine-tuning": float(np.mean([tuned[d] for d in shared])),
-            "auto": float(np.mean([table["auto"][d] for d in shared])),
+            "splits": len(pairs),
+            "most training images": int(sizes.max()),
+            "fine-tuning": float(theirs.mean()),
+            "auto": float(ours.mean()),
         }
     common.console.print(json.dumps(out, indent=1))
     return out
 
 
-def fine_tuned() -> dict[str, float]:
-    """Accuracy of fine-tuning by data set, as far as benchmarks/finetuning.py has recorded it."""
+def fine_tuned() -> dict[tuple[str, int | None], float]:
+    """Accuracy of full fine-tuning by data set and split, as far as finetuning.py recorded it."""
     path = RESULTS.parent / "finetuning.json"
     records = json.loads(path.read_text())["records"] if path.exists() else []
-    records = [r for r in records if r["mode"] == "full"]
-    names = dict.fromkeys(r["dataset"] for r in records)
-    return {d: float(np.mean([r["accuracy"] for r in records if r["dataset"] == d])) for d in names}
+    return {(r["dataset"], r["seed"]): r["accuracy"] for r in records if r["mode"] == "full"}
 
 
 def main() -> None:

@@ -36,9 +36,10 @@ def accuracy_table() -> list[str]:
     if tuned:
         lines += [
             "",
-            f"Fine-tuning all weights of the same network (10 epochs, one learning rate) on the "
-            f"{tuned['data sets']} smallest of these sets: {tuned['fine-tuning']:.3f}; many layers "
-            f"there: {tuned['auto']:.3f}.",
+            f"Fine-tuning all weights of the same network (10 epochs, one learning rate), measured "
+            f"on {tuned['splits']} splits of up to {tuned['most training images']} training images "
+            f"so far: {tuned['fine-tuning']:.3f}; many layers on the same splits: "
+            f"{tuned['auto']:.3f}.",
         ]
     return [*lines, "", *heads_table()]
 
@@ -88,14 +89,6 @@ def other_lines() -> list[str]:
         f"{100 * million['share_of_matmul_rate']:.0f} % of the speed of a matrix product, "
         f"{million['peak_bytes'] / 1e9:.1f} GB of memory at most.",
     ]
-    memory = extraction.get("memory")
-    if memory:
-        small, large = memory.values()
-        lines[-1] = lines[-1][:-1] + ";"
-        lines.append(
-            f"- peak memory while extracting 2,000 images {small:.0f} MB, 20,000 images "
-            f"{large:.0f} MB."
-        )
     return lines
 
 
