@@ -73,9 +73,10 @@ def other_lines() -> list[str]:
         f"({rate['PyTorch eager, batch 32']:.0f} per second, its images decoded beforehand);",
         f"- JPEGs of 12 megapixels are decoded {decoding['times faster']:.1f} times faster than in "
         f"full (cosine of the features at least {decoding['feature cosine, least']:.3f});",
-        f"- a head on the last layer of the demo's images: {head['seconds']:.1f} s for selection and "
-        f"training on 1,968 images, {head['times_faster']:.0f} times faster than a 3 x 3 x 3 grid search of an SVC, held-out "
-        f"accuracy {head['accuracy']:.3f} against {head['svc_accuracy']:.3f}.",
+        f"- a head on the last layer of the demo's images: {head['seconds']:.1f} s for selection "
+        f"and training on 1,968 images, {head['times_faster']:.0f} times faster than a 3 x 3 x 3 "
+        f"grid search of an SVC, held-out accuracy {head['accuracy']:.3f} against "
+        f"{head['svc_accuracy']:.3f}.",
     ]
     solver = common.read_json("solver")
     direct, million, growth = solver["direct"], solver["million"], solver["growth"]
