@@ -12,7 +12,7 @@ from torch import Tensor
 
 from toptune.kernel import operators
 from toptune.kernel.conjugate_gradient import conjugate_gradient
-from toptune.kernel.falkon import falkon
+from toptune.kernel.falkon import RTOL, falkon
 from toptune.kernel.kernels import INNER, KERNELS, kernel_matrix
 from toptune.kernel.nystrom import center_factor, nystrom_system
 from toptune.kernel.preconditioner import Preconditioner
@@ -150,7 +150,10 @@ def test_predictions_are_those_of_the_direct_solution(
     found = falkon(operator, Y, w, penalty, center_weights=8 * w[::8])
     # The linear kernel of 50 centers in 4 dimensions is singular: what rounding leaves of the other
     # directions cannot converge, and does not matter.
-    assert found.converged.all() or (kernel in INNER and found.stagnated), found.message
+    # For smooth kernels rounding may also end it within a factor of ten of the tolerance: how near it
+    # comes depends on the number of threads. That the predictions agree is asserted all the same.
+    near = float(found.residual.max()) < 10 * RTOL[dtype]
+    assert found.converged.all() or (found.stagnated and (kernel in INNER or near)), found.message
     K = kernel_matrix(X.double(), X[::8].double(), kernel, 3.0)
     torch.testing.assert_close(K @ found.value, K @ direct, rtol=0, atol=tolerance)
 
