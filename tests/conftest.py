@@ -16,6 +16,9 @@ from typing import Any
 # network, find what the user has fetched, or keep anything.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="toptune-hub-")
+# The tests' matrices are small: a second thread saves nothing, and where the machine is busy the
+# threads wait for each other, twenty times as long.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest

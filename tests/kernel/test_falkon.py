@@ -150,8 +150,8 @@ def test_predictions_are_those_of_the_direct_solution(
     found = falkon(operator, Y, w, penalty, center_weights=8 * w[::8])
     # The linear kernel of 50 centers in 4 dimensions is singular: what rounding leaves of the other
     # directions cannot converge, and does not matter.
-    # For smooth kernels rounding may also end it within a factor of ten of the tolerance: how near it
-    # comes depends on the number of threads. That the predictions agree is asserted all the same.
+    # For smooth kernels rounding may also end it within a factor of ten of the tolerance: how near
+    # it comes depends on the number of threads. That predictions agree is asserted all the same.
     near = float(found.residual.max()) < 10 * RTOL[dtype]
     assert found.converged.all() or (found.stagnated and (kernel in INNER or near)), found.message
     K = kernel_matrix(X.double(), X[::8].double(), kernel, 3.0)
