@@ -1,0 +1,235 @@
+"""One training process: a cell and its data set -> a record.
+
+Features are extracted once per data set and network, of all layers that "auto" stands for, and
+kept in a file; cells of "last" take its columns of them. The time of the extraction counts in every
+record that uses it, for as many images as the cell trained on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from toptune.features import Features, cache_dir, extract, load_backbone
+from toptune.finetune import FineTuner
+from toptune.images import ImageSet
+from toptune.kernel import FeatureNormalizer
+from toptune.kernel.operators import Rows
+from toptune.study.datasets import Dataset
+from toptune.study.heads import KERNEL, kernel_head, rival, span_coordinates
+from toptune.study.plan import TEST_SIZE, Cell
+from toptune.study.records import Record
+
+#: Images of a class that a part of the training images has at least, if there are as many.
+LEAST = 2
+
+
+def part_of(labels: NDArray[Any], size: float, *, seed: int) -> NDArray[np.intp]:
+    """Positions of a stratified part of the training images; smaller parts lie in larger ones.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (n,)
+        Of the training images.
+    size : float
+        Part of each class, rounded, but `LEAST` images at least.
+    seed : int
+        Of the order in which images of a class are taken.
+    """
+    rng = np.random.default_rng(seed)
+    chosen = []
+    for label in np.unique(labels):
+        own = rng.permutation(np.flatnonzero(labels == label))
+        chosen.append(own[: max(round(size * len(own)), min(LEAST, len(own)))])
+    return np.sort(np.concatenate(chosen))
+
+
+def study_features(dataset: Dataset, backbone: str, content: str) -> Features:
+    """Features of all images of a data set, from the file that keeps them, else extracted.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Images.
+    backbone : str
+        Network.
+    content : str
+        Hash of the images; features of others are not taken.
+    """
+    folder = cache_dir() / "studies"
+    folder.mkdir(parents=True, exist_ok=True)
+    name = "".join(c if c.isalnum() or c in "-_." else "-" for c in backbone)
+    network = load_backbone(backbone, layers="auto", view="whole")
+    spec = {**network.spec(), "content": content}
+    digest = hashlib.sha256(repr(sorted(spec.items())).encode()).hexdigest()[:16]
+    path = folder / f"{dataset.info.name}-{name}-{digest}.safetensors"
+    with FileLock(f"{path}.lock"):
+        if not path.is_file():
+            extract(dataset.images, network, cache=None, strict=True).save(path, half=True)
+    return Features.load(path, mapped=True)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What training and testing gave, before it is scored."""
+
+    classes: NDArray[Any]
+    predicted: NDArray[Any]  # (t,) labels
+    proba: NDArray[np.float64] | None  # (t, c)
+    seconds: dict[str, float]
+    loo_accuracy: float | None = None
+    chosen: str = ""
+
+
+def run_cell(cell: Cell, dataset: Dataset, features: Features | None) -> Record:
+    """Train and test.
+
+    Parameters
+    ----------
+    cell : Cell
+        What to do.
+    dataset : Dataset
+        That of the cell.
+    features : Features or None
+        Of all images of the data set by the cell's network; None for heads that train it.
+
+    Returns
+    -------
+    Record
+        Scores and times; who calls adds what it knows of the process.
+    """
+    train, test = dataset.split(seed=cell.seed, test_size=TEST_SIZE)
+    labels = dataset.images.labels
+    assert labels is not None
+    train = train[part_of(labels[train], cell.size, seed=cell.seed)]
+    if features is None:
+        outcome = _fine_tuned(cell, dataset, dataset.images.subset(train), test)
+    else:
+        outcome = _head(cell, features, train, test)
+    true = labels[test]
+    position = {label: k for k, label in enumerate(np.unique(labels).tolist())}
+    recalls = {
+        label: float(np.mean(outcome.predicted[true == label] == label))
+        for label in np.unique(true).tolist()
+    }
+    return {
+        "n_train": len(train),
+        "n_test": len(test),
+        "n_classes": len(outcome.classes),
+        "accuracy": float(np.mean(outcome.predicted == true)),
+        "balanced_accuracy": float(np.mean(list(recalls.values()))),
+        "log_loss": _log_loss(outcome, true),
+        "loo_accuracy": outcome.loo_accuracy,
+        "recalls": recalls,
+        "predicted": [position[label] for label in outcome.predicted.tolist()],
+        "true": [position[label] for label in true.tolist()],
+        "chosen": outcome.chosen,
+        "seconds": outcome.seconds,
+    }
+
+
+def _log_loss(outcome: Outcome, true: NDArray[Any]) -> float | None:
+    """Mean negative log-probability; None without probabilities, or with classes not trained on."""
+    if outcome.proba is None or not np.isin(true, outcome.classes).all():
+        return None
+    p = outcome.proba[np.arange(len(true)), np.searchsorted(outcome.classes, true)]
+    return float(-np.log(np.clip(p, np.finfo(np.float64).tiny, 1.0)).mean())
+
+
+def _head(
+    cell: Cell, features: Features, train: NDArray[np.intp], test: NDArray[np.intp]
+) -> Outcome:
+    """Train a head on features of the layers of the cell."""
+    assert features.labels is not None
+    columns, widths = _columns(cell, features)
+    extraction = features.seconds * len(train) / len(features)
+    y = features.labels[train]
+    groups = None if features.image_groups is None else features.image_groups[train]
+    if groups is not None and len(set(groups.tolist())) < 2:
+        groups = None
+    scale = FeatureNormalizer(groups=widths)
+    start = time.perf_counter()
+    X = np.asarray(features.X[train, columns])
+    scale.fit(X[:1])
+    T = np.asarray(features.X[test, columns])
+    if cell.head in KERNEL:
+        head = kernel_head(cell.head, widths, seed=cell.seed)
+        head.fit(Rows(X, transform=scale.transform), y, groups=groups)
+        fitted = time.perf_counter()
+        proba = head.predict_proba(Rows(T, transform=scale.transform))
+        predicted = head.classes_[proba.argmax(axis=1)]
+        seconds = {"select": head.selection_seconds_}
+        seconds["fit"] = fitted - start - seconds["select"]
+        loo, chosen = head.loo_accuracy_, f"bandwidth {head.bandwidth_:.4g}"
+        chosen += f", penalty {head.penalty_:.4g}"
+    else:
+        A, B = span_coordinates(scale.transform(X), scale.transform(T))
+        head = rival(cell.head, y, groups, seed=cell.seed)
+        head.fit(A, y)
+        fitted = time.perf_counter()
+        predicted = head.predict(B)
+        proba = head.predict_proba(B) if cell.head == "logistic" else None
+        seconds = {"fit": fitted - start}
+        loo, chosen = None, str(getattr(head, "best_params_", ""))
+    return Outcome(
+        classes=head.classes_,
+        predicted=predicted,
+        proba=proba,
+        loo_accuracy=loo,
+        chosen=chosen,
+        seconds={
+            "decode_extract": extraction,
+            **seconds,
+            "predict": time.perf_counter() - fitted,
+        },
+    )
+
+
+def _columns(cell: Cell, features: Features) -> tuple[slice, list[int]]:
+    """Which columns hold the layers of the cell, and the widths of their groups."""
+    if cell.layers == "auto":
+        return slice(None), list(features.groups.values())
+    first = 0
+    for name, width in features.groups.items():
+        if name == cell.layers:
+            return slice(first, first + width), [width]
+        first += width
+    raise ValueError(f"the network {cell.backbone} has no layer {cell.layers!r}")
+
+
+def _fine_tuned(cell: Cell, dataset: Dataset, train: ImageSet, test: NDArray[np.intp]) -> Outcome:
+    """Train the network; a killed training goes on where it stopped."""
+    folder = cache_dir() / "studies"
+    folder.mkdir(parents=True, exist_ok=True)
+    tuner = FineTuner(
+        backbone=cell.backbone,
+        mode=cell.head,  # type: ignore[arg-type]
+        flip=dataset.info.flip,
+        checkpoint=folder / f"{cell.id}.checkpoint",
+        strict=True,
+        random_state=cell.seed,
+        **dict(cell.settings),  # type: ignore[arg-type]
+    )
+    tuner.fit(train)
+    fitted = time.perf_counter()
+    proba = tuner.predict_proba(dataset.images.subset(test))
+    return Outcome(
+        classes=tuner.classes_,
+        predicted=tuner.classes_[proba.argmax(axis=1)],
+        proba=proba,
+        chosen=f"learning rate {tuner.learning_rate_:g}",
+        seconds={**tuner.seconds_, "predict": time.perf_counter() - fitted},
+    )
+
+
+def threads() -> int:
+    """Threads of the linear algebra of this process."""
+    return torch.get_num_threads()

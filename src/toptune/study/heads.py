@@ -1,0 +1,172 @@
+"""The heads of studies by name: our kernel head, scikit-learn's classifiers, fine-tuning.
+
+All heads that take features see the same ones: signed square root, then every group of columns
+scaled to unit length. What a head must choose it chooses on the training images; grid searches use
+three shuffled folds that keep groups of images together.
+
+Most classifiers of scikit-learn see features only through inner products and distances, and there
+are more columns than images. They are given the coordinates of the images in the space that the
+training images span, and the distance from it as one more column: the same inner products with
+training images and the same distances, from 20 times fewer numbers (`span_coordinates`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.linear_model import LogisticRegression, RidgeClassifier
+from sklearn.metrics.pairwise import euclidean_distances
+from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold, StratifiedKFold
+from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
+from sklearn.svm import SVC
+
+from toptune.kernel import KernelClassifier
+
+#: Kernels of our own head.
+KERNEL = ("gaussian", "laplacian", "linear")
+#: scikit-learn's classifiers.
+RIVALS = ("logistic", "ridge", "svc", "knn", "centroid")
+#: Heads that train the network: modes of FineTuner.
+FINE_TUNING = ("full", "lp-ft", "last-block", "head-only")
+HEADS = (*KERNEL, *RIVALS, *FINE_TUNING)
+
+# Parameters of FineTuner that a plan may set.
+_SETTINGS = ("epochs", "learning_rate", "layer_decay", "batch_size", "ema", "patience")
+
+
+def check_head(name: str, settings: Mapping[str, Any]) -> None:
+    """Refuse an unknown head or setting.
+
+    Raises
+    ------
+    ValueError
+        Naming it, and the known ones.
+    """
+    if name not in HEADS:
+        raise ValueError(f"unknown head {name!r}; known are {', '.join(HEADS)}")
+    known = _SETTINGS if name in FINE_TUNING else ()
+    for setting in settings:
+        if setting not in known:
+            raise ValueError(
+                f"the head {name} has no setting {setting!r}; it has "
+                + (", ".join(known) or "none, everything is chosen on the training images")
+            )
+
+
+def folds(labels: NDArray[Any], groups: NDArray[Any] | None, *, seed: int) -> list[Any]:
+    """Three shuffled stratified folds, whole groups in each; positions of training and test.
+
+    Fewer images of a class than folds are allowed: some folds then lack the class.
+    """
+    if groups is not None and len(set(groups.tolist())) >= 3:
+        splitter: Any = StratifiedGroupKFold(3, shuffle=True, random_state=seed)
+    else:
+        splitter = StratifiedKFold(3, shuffle=True, random_state=seed)
+    found = list(splitter.split(labels, labels, groups))
+    # A fold whose training part has one class, or whose test part is empty, says nothing.
+    return [
+        (train, test) for train, test in found if len(set(labels[train].tolist())) > 1 and len(test)
+    ]
+
+
+def span_coordinates(
+    train: NDArray[np.float32],  # (n, d)
+    test: NDArray[np.float32],  # (t, d)
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:  # (n, r + 1), (t, r + 1), r <= n
+    """Coordinates in the span of the training rows, and the distance from it as a last column.
+
+    Inner products with training rows and distances to them are those of the rows given. The span
+    is that of the eigenvectors of the Gram matrix whose eigenvalues are above rounding.
+    """
+    # float64: a small eigenvalue of the Gram matrix is the square of a small singular value.
+    G = (train @ train.T).astype(np.float64)
+    values, U = np.linalg.eigh(G)
+    kept = values > values[-1] * len(G) * np.finfo(np.float32).eps
+    s, U = np.sqrt(values[kept]), U[:, kept]
+    inside = (test @ train.T).astype(np.float64) @ (U / s)
+    squares = np.einsum("ij,ij->i", test, test, dtype=np.float64)
+    outside = np.sqrt(np.maximum(squares - np.einsum("ij,ij->i", inside, inside), 0.0))
+    A = np.column_stack([U * s, np.zeros(len(U))])
+    B = np.column_stack([inside, outside])
+    return A.astype(np.float32), B.astype(np.float32)
+
+
+class GaussianSVC(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """SVC with a Gaussian kernel, bandwidth and C from a grid search over distances.
+
+    Distances are computed once: scikit-learn's SVC would compute them anew for every fit.
+
+    Parameters
+    ----------
+    cv : list of (train, test)
+        Folds.
+    """
+
+    def __init__(self, *, cv: Sequence[Any] = ()) -> None:
+        self.cv = cv
+
+    def fit(self, X: NDArray[Any], y: NDArray[Any]) -> GaussianSVC:
+        """Choose and fit on (n, r) coordinates."""
+        D = euclidean_distances(X, squared=True)
+        typical = float(np.median(D))
+        best = -np.inf
+        for factor in (0.5, 2.0, 8.0):
+            gamma = factor / (typical or 1.0)
+            search = GridSearchCV(
+                SVC(kernel="precomputed"), {"C": [1.0, 10.0, 100.0]}, cv=self.cv
+            ).fit(np.exp(-gamma * D), y)
+            if search.best_score_ > best:
+                best, self.gamma_, self.model_ = search.best_score_, gamma, search.best_estimator_
+        self.X_, self.classes_ = X, self.model_.classes_
+        return self
+
+    def predict(self, X: NDArray[Any]) -> NDArray[Any]:
+        """Labels of (t, r) coordinates."""
+        D = euclidean_distances(X, self.X_, squared=True)
+        found: NDArray[Any] = self.model_.predict(np.exp(-self.gamma_ * D))
+        return found
+
+
+def rival(name: str, labels: NDArray[Any], groups: NDArray[Any] | None, *, seed: int) -> Any:
+    """Return one of scikit-learn's classifiers, unfitted, with its search over what it must choose.
+
+    Parameters
+    ----------
+    name : str
+        One of `RIVALS`.
+    labels, groups : ndarray of shape (n,)
+        Of the training images, for the folds.
+    seed : int
+        Of the folds.
+    """
+    if name == "centroid":
+        return NearestCentroid()
+    cv = folds(labels, groups, seed=seed)
+    if name == "svc":
+        return GaussianSVC(cv=cv)
+    if name == "logistic":
+        return GridSearchCV(
+            LogisticRegression(max_iter=300), {"C": [0.1, 1.0, 10.0, 100.0, 1000.0]}, cv=cv
+        )
+    if name == "ridge":
+        return GridSearchCV(RidgeClassifier(), {"alpha": [10.0**k for k in range(-4, 3)]}, cv=cv)
+    smallest = min(len(train) for train, _ in cv)
+    neighbours = [k for k in (1, 3, 5, 9, 15) if k <= smallest]
+    return GridSearchCV(
+        KNeighborsClassifier(algorithm="brute"),
+        {"n_neighbors": neighbours, "weights": ["uniform", "distance"]},
+        cv=cv,
+    )
+
+
+def kernel_head(name: str, widths: Sequence[int], *, seed: int) -> KernelClassifier:
+    """Return our head with one of the kernels in `KERNEL`, for groups of columns."""
+    return KernelClassifier(
+        kernel=name,  # type: ignore[arg-type]
+        feature_groups=list(widths) if len(widths) > 1 else None,
+        random_state=seed,
+    )

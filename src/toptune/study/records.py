@@ -1,0 +1,123 @@
+"""Records of cells: one JSON file each, written whole or not at all; many together as Parquet.
+
+    STUDY/records/ID.json     written when a cell ends
+    STUDY/results.parquet     all of them in one small file, to be kept and shared
+
+Both are read; of a cell that is in both the JSON file counts, because it is the newer one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from toptune.errors import DataError, StorageError
+
+Record = dict[str, Any]
+
+RECORDS = "records"
+RESULTS = "results.parquet"
+
+# Parts of a record that Parquet keeps as JSON text: their keys differ from record to record.
+_AS_TEXT = ("settings", "recalls", "versions", "seconds")
+
+
+def write_record(study: Path, record: Record) -> None:
+    """Write the record of one cell; readers see nothing or the whole of it.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be written, for example because the disk is full.
+    """
+    folder = study / RECORDS
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(folder / f"{record['id']}.json", (json.dumps(record) + "\n").encode())
+    except OSError as error:
+        raise StorageError(f"cannot write a record to {folder}: {error.strerror}") from error
+
+
+def _write(path: Path, content: bytes) -> None:
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def record_path(study: Path, cell_id: str) -> Path:
+    """Return where the record of a cell lies once it has ended."""
+    return study / RECORDS / f"{cell_id}.json"
+
+
+def read_records(study: Path) -> dict[str, Record]:
+    """Read all records of a study by the id of the cell.
+
+    Raises
+    ------
+    DataError
+        If a file is damaged.
+    """
+    found: dict[str, Record] = {}
+    table = study / RESULTS
+    if table.is_file():
+        try:
+            rows = pq.read_table(table).to_pylist()
+            found = {row["id"]: _from_row(row) for row in rows}
+        except (pa.ArrowException, KeyError, ValueError) as error:
+            raise DataError(f"{table} is damaged: {error}") from error
+    for path in sorted((study / RECORDS).glob("*.json")):
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            found[record["id"]] = record
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                f"{path} is damaged: {error!r}; delete it, and its cell runs again"
+            ) from error
+    return found
+
+
+def write_results(study: Path, records: Iterable[Record]) -> Path:
+    """Write records to one Parquet file, in the order of their ids, and return its path.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be written.
+    """
+    rows = [_to_row(record) for record in sorted(records, key=lambda record: str(record["id"]))]
+    path = study / RESULTS
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(rows), sink, compression="zstd")
+    try:
+        _write(path, sink.getvalue().to_pybytes())
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error.strerror}") from error
+    return path
+
+
+def _to_row(record: Record) -> Record:
+    return {
+        key: json.dumps(value, sort_keys=True) if key in _AS_TEXT else value
+        for key, value in record.items()
+    }
+
+
+def _from_row(row: Record) -> Record:
+    return {
+        key: json.loads(value) if key in _AS_TEXT and value is not None else value
+        for key, value in row.items()
+    }

@@ -1,0 +1,167 @@
+"""One process of a study: takes cells nobody else has taken, runs them, writes their records.
+
+    python -m toptune.study.worker STUDY --processors 0,1
+
+A cell is taken by a lock on a file, which the system lets go when the process ends, however it
+ends: a killed cell is free again. Nothing that computes is imported before the process has been
+given its processors, because libraries count them once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import sys
+import time
+import warnings
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from toptune.features import Features
+    from toptune.study.datasets import Dataset
+    from toptune.study.plan import Cell
+
+CLAIMS = "claims"
+#: Exit code of a worker that could not write.
+NO_STORAGE = 3
+
+
+def current_cell(study: Path, pid: int) -> Path:
+    """Return the file in which the worker with this process id names the cell it runs."""
+    return study / CLAIMS / f"worker-{pid}"
+
+
+def work(study: Path, cells: Sequence[Cell], *, again: bool = False) -> None:
+    """Run all cells that have no record and that no other process runs.
+
+    Parameters
+    ----------
+    study : Path
+        Folder of the study.
+    cells : sequence of Cell
+        In the order to try them.
+    again : bool
+        Also those whose record says that they failed.
+
+    Raises
+    ------
+    StorageError
+        If a record cannot be written.
+    """
+    from filelock import FileLock, Timeout
+
+    from toptune.study.records import read_records, record_path
+
+    failed = {i for i, record in read_records(study).items() if again and record["error"]}
+    done = read_records(study).keys() - failed
+    parent = os.getppid()
+    shelf = _Shelf()
+    claims = study / CLAIMS
+    claims.mkdir(parents=True, exist_ok=True)
+    for cell in cells:
+        if os.getppid() != parent:
+            return  # who started this process has been killed
+        path = record_path(study, cell.id)
+        if cell.id in done or (path.exists() and cell.id not in failed):
+            continue
+        try:
+            with FileLock(claims / f"{cell.id}.lock", timeout=0):
+                if path.exists() and cell.id not in failed:
+                    continue  # another process ended it while this one looked
+                current_cell(study, os.getpid()).write_text(cell.id)
+                _run(study, cell, shelf)
+        except Timeout:
+            continue
+    current_cell(study, os.getpid()).unlink(missing_ok=True)
+
+
+class _Shelf:
+    """The last data set and features that were used: neighbouring cells share them."""
+
+    def __init__(self) -> None:
+        self._dataset: tuple[str, Dataset, str] | None = None
+        self._features: tuple[tuple[str, str], Features] | None = None
+
+    def dataset(self, name: str) -> tuple[Dataset, str]:
+        """Return a data set and the hash of its images."""
+        from toptune.study.datasets import load_dataset
+
+        if self._dataset is None or self._dataset[0] != name:
+            found = load_dataset(name)
+            self._dataset = (name, found, found.content_hash())
+        return self._dataset[1], self._dataset[2]
+
+    def features(self, name: str, backbone: str) -> Features:
+        """Return the features of a data set."""
+        from toptune.study.cells import study_features
+
+        if self._features is None or self._features[0] != (name, backbone):
+            found = study_features(*self.dataset(name), backbone)
+            self._features = ((name, backbone), found)
+        return self._features[1]
+
+
+def _run(study: Path, cell: Cell, shelf: _Shelf) -> None:
+    """Run one cell and write its record, also if it fails."""
+    from toptune.study import cells, measuring
+    from toptune.study.records import write_record
+    from toptune.versions import library_versions
+
+    specification = cell.model_dump(mode="json") | {"settings": dict(cell.settings)}
+    record: dict[str, Any] = {
+        "id": cell.id,
+        **specification,
+        "error": None,
+        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "processor": measuring.processor(),
+        "threads": cells.threads(),
+        "versions": library_versions(),
+    }
+    measuring.reset_peak_memory()
+    start = time.perf_counter()
+    try:
+        dataset, content = shelf.dataset(cell.dataset)
+        record["data_sha256"] = content
+        features = None if cell.fine_tuning else shelf.features(cell.dataset, cell.backbone)
+        start = time.perf_counter()
+        record |= cells.run_cell(cell, dataset, features)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the other cells go on
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise
+        record["error"] = f"{type(error).__name__}: {error}"
+    record["wall_seconds"] = time.perf_counter() - start
+    record["peak_memory"] = measuring.peak_memory()
+    write_record(study, record)
+
+
+def main() -> None:
+    """Run as a process of its own."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("study", type=Path)
+    parser.add_argument("--processors", required=True)
+    parser.add_argument("--heads", default="")
+    parser.add_argument("--again", action="store_true")
+    given = parser.parse_args()
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {int(k) for k in given.processors.split(",")})
+    warnings.filterwarnings("ignore")  # of the methods that are compared
+    from toptune.errors import ToptuneError
+    from toptune.study.plan import read_plan
+
+    wanted = set(filter(None, given.heads.split(",")))
+    cells = [
+        c for c in read_plan(given.study / "plan.yaml").cells() if not wanted or c.head in wanted
+    ]
+    try:
+        work(given.study, cells, again=given.again)
+    except (ToptuneError, OSError) as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        sys.exit(NO_STORAGE)
+
+
+if __name__ == "__main__":
+    main()
