@@ -18,7 +18,7 @@ from typing import Annotated
 import typer
 
 from toptune import __version__
-from toptune.cli import data, doctor, model
+from toptune.cli import data, doctor, model, study
 from toptune.errors import ToptuneError
 
 
@@ -53,6 +53,7 @@ for command in (
     data.backbones,
     doctor.demo,
     doctor.doctor,
+    study.datasets,
 ):
     app.command()(_interruptible(command))
 
