@@ -59,7 +59,7 @@ def numbered(classes: Iterable[str], n: int, *, below: str = "") -> list[str]:
     return [f"{below}{name}/{k}.png" for name in classes for k in range(n)]
 
 
-# ---------------------------------------------------------------------------------- the registry
+# ------------------------------------------------------------------------------------- the registry
 
 
 def test_the_registry_has_the_data_sets_of_a_study() -> None:
@@ -79,9 +79,6 @@ def test_every_entry_says_what_a_reader_wants_to_know(name: str) -> None:
     assert not info.title.endswith(".")
     if info.citation:  # authors, year, title
         assert any(part.strip().isdigit() for part in info.citation.split(","))
-    if info.fetch is not None:
-        assert info.title != ""
-        assert not info.folder
 
 
 def test_at_least_sixteen_can_be_fetched() -> None:
@@ -139,11 +136,11 @@ def test_missing_keys_and_repeated_names_are_refused() -> None:
 
 def test_an_unknown_name_is_told_the_known_ones() -> None:
     for ask in (dataset_info, load_dataset, local_folder, whereabouts):
-        with pytest.raises(DataError, match=r"unknown data set 'cifar': known|known are cifar10, "):
+        with pytest.raises(DataError, match="unknown data set 'cifar'; known are cifar10, "):
             ask("cifar")
 
 
-# ------------------------------------------------------------------------------- where it is
+# -------------------------------------------------------------------------------------- where it is
 
 
 def test_nothing_is_here_without_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,7 +190,7 @@ def test_packages_are_here_and_local_copies_count_before_them(
     folder = tree("digits", numbered(("0", "1"), 4))
     assert whereabouts("digits").where == str(folder)
     assert len(load_dataset("digits").images) == 8
-    fetchable = tree("flowers102", numbered(("a", "b"), 2, below="train/") + ["test/a/9.png"])
+    fetchable = tree("flowers102", [*numbered("ab", 2, below="train/"), "test/a/9.png"])
     assert (whereabouts("flowers102").state, local_folder("flowers102")) == ("here", fetchable)
 
 
@@ -213,7 +210,7 @@ def test_solar_cells_are_as_the_registry_says(name: str, monkeypatch: pytest.Mon
     assert (len(found.images), len(set(found.images.labels))) == (info.images, info.classes)
 
 
-# ---------------------------------------------------------------------------- splits and groups
+# -------------------------------------------------------------------------------- splits and groups
 
 
 def test_the_own_split_is_taken_whatever_the_seed(tree: Callable[..., Path]) -> None:
@@ -326,7 +323,7 @@ def test_a_folder_with_another_split_than_the_registry_is_an_error(
         load_dataset("pokemon4")
 
 
-# ------------------------------------------------------------------------------ the content hash
+# --------------------------------------------------------------------------------- the content hash
 
 
 @pytest.fixture

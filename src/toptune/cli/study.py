@@ -45,7 +45,8 @@ def datasets(
     for name in names:
         dataset_info(name)  # a slip in the last name is told before the first is fetched
     for name in fetch or ():
-        fetch_dataset(name)
+        if whereabouts(name).state != "here":
+            fetch_dataset(name)
     rows = [(dataset_info(name), whereabouts(name)) for name in names]
     if json:
         found = [info.model_dump(include=_SHOWN) | vars(place) for info, place in rows]

@@ -128,7 +128,7 @@ def _fetch(info: DatasetInfo, fetch: Fetch, part: Path) -> None:
     if (classes, n) != (info.classes, info.images):
         warnings.warn(
             f"the registry says that {info.name} has {info.images} images of {info.classes} "
-            f"classes, but {n} of {classes} came",
+            f"classes, but {n} images of {classes} classes came",
             DataWarning,
             stacklevel=3,
         )
