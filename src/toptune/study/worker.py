@@ -100,7 +100,8 @@ class _Shelf:
         from toptune.study.cells import study_features
 
         if self._features is None or self._features[0] != (name, backbone):
-            found = study_features(*self.dataset(name), backbone)
+            dataset, content = self.dataset(name)
+            found = study_features(dataset, backbone, content)
             self._features = ((name, backbone), found)
         return self._features[1]
 
