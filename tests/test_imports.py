@@ -33,7 +33,7 @@ LEVEL = {part: level for level, row in enumerate(LAYERS) for part in row}
 # The head works on arrays of any origin, and the counting on any predictions.
 FORBIDDEN = {"kernel": {"images", "features"}, "metrics": {"images", "features"}}
 
-HEAVY = ("torch", "sklearn", "numpy", "scipy", "openvino", "timm", "PIL", "pyarrow", "pydantic")
+HEAVY = ("torch", "sklearn", "numpy", "scipy", "openvino", "timm", "PIL", "pyarrow")
 
 
 @cache

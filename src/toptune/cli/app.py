@@ -22,7 +22,9 @@ from toptune.cli import data, doctor, model, study
 from toptune.errors import ToptuneError
 
 
-def _interruptible(command: Callable[..., None]) -> Callable[..., None]:
+def _interruptible(
+    command: Callable[..., None], *, kept: str = "what was extracted is kept in the cache"
+) -> Callable[..., None]:
     """`command` with an exit code and a line of its own for Ctrl-C, which Typer would swallow."""
 
     @functools.wraps(command)
@@ -30,7 +32,7 @@ def _interruptible(command: Callable[..., None]) -> Callable[..., None]:
         try:
             command(*args, **kwargs)
         except KeyboardInterrupt:
-            print("interrupted; what was extracted is kept in the cache", file=sys.stderr)
+            print(f"interrupted; {kept}", file=sys.stderr)
             raise typer.Exit(130) from None
 
     return run
@@ -53,9 +55,19 @@ for command in (
     data.backbones,
     doctor.demo,
     doctor.doctor,
-    study.datasets,
 ):
     app.command()(_interruptible(command))
+
+app.command()(_interruptible(study.datasets, kept="what was fetched as a whole is kept"))
+
+studies = typer.Typer(
+    help="Many training processes over many data sets, resumable, and what they say.",
+    no_args_is_help=True,
+)
+for part in (study.run, study.status):
+    kept = "what has ended is recorded, and the same command goes on from there"
+    studies.command()(_interruptible(part, kept=kept))
+app.add_typer(studies, name="study")
 
 
 def _print_version(wanted: bool) -> None:

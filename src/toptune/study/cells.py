@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -160,6 +159,8 @@ def _head(
     X = np.asarray(features.X[train, columns])
     scale.fit(X[:1])
     T = np.asarray(features.X[test, columns])
+    proba: NDArray[np.float64] | None = None
+    loo: float | None = None
     if cell.head in KERNEL:
         head = kernel_head(cell.head, widths, seed=cell.seed)
         head.fit(Rows(X, transform=scale.transform), y, groups=groups)
@@ -176,9 +177,10 @@ def _head(
         head.fit(A, y)
         fitted = time.perf_counter()
         predicted = head.predict(B)
-        proba = head.predict_proba(B) if cell.head == "logistic" else None
+        if cell.head == "logistic":
+            proba = head.predict_proba(B)
         seconds = {"fit": fitted - start}
-        loo, chosen = None, str(getattr(head, "best_params_", ""))
+        chosen = str(getattr(head, "best_params_", ""))
     return Outcome(
         classes=head.classes_,
         predicted=predicted,

@@ -217,6 +217,11 @@ def whereabouts(name: str) -> Whereabouts:
     return Whereabouts("missing", f"a sample of {info.source}")
 
 
+def is_here(name: str) -> bool:
+    """Tell whether a data set is on this machine."""
+    return whereabouts(name).state == "here"
+
+
 def load_dataset(name: str) -> Dataset:
     """List the images of a data set that is on this machine, with labels, groups and split.
 

@@ -121,6 +121,7 @@ class GaussianSVC(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             ).fit(np.exp(-gamma * D), y)
             if search.best_score_ > best:
                 best, self.gamma_, self.model_ = search.best_score_, gamma, search.best_estimator_
+        self.best_params_ = {"C": self.model_.C, "gamma": self.gamma_}
         self.X_, self.classes_ = X, self.model_.classes_
         return self
 
