@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+from itertools import product
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import bootstrap
 from sklearn.metrics import balanced_accuracy_score, log_loss
 
-from toptune.metrics import evaluate_probabilities
+from toptune.metrics import compare_predictions, evaluate_probabilities
 
 
 @st.composite
@@ -124,3 +126,55 @@ def test_labels_of_any_type_become_plain_python_and_json(
 def test_what_cannot_be_compared_is_named(y: list[Any], proba: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         evaluate_probabilities(y, proba, ["a", "b"])
+
+
+ANSWERS = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=12)
+
+
+@given(right=ANSWERS)
+@settings(deadline=None)
+def test_mcnemar_is_the_share_of_all_outcomes(right: list[tuple[bool, bool]]) -> None:
+    a = [int(not first) for first, _ in right]  # the true label is 0, a wrong one 1
+    b = [int(not second) for _, second in right]
+    found = compare_predictions([0] * len(right), a, b, n_resamples=50)
+    split = [first for first, second in right if first != second]
+    assert found.only_a == sum(split)
+    assert found.only_b == len(split) - sum(split)
+    # Under the hypothesis either is right with probability one half; count what is as extreme.
+    away = abs(2 * sum(split) - len(split))
+    outcomes = [abs(2 * sum(bits) - len(split)) for bits in product((0, 1), repeat=len(split))]
+    p = sum(outcome >= away for outcome in outcomes) / len(outcomes)
+    assert found.p_value == pytest.approx(p, rel=1e-12)
+    assert found.difference == pytest.approx((b.count(1) - a.count(1)) / len(right))
+
+
+def test_interval_of_a_difference_agrees_with_resampling_the_images() -> None:
+    rng = np.random.default_rng(5)
+    y = rng.integers(3, size=200)
+    a, b = (np.where(rng.random(200) < share, y, (y + 1) % 3) for share in (0.9, 0.8))
+    gain = (a == y).astype(float) - (b == y)
+    expected = bootstrap(
+        (gain,), np.mean, n_resamples=20_000, method="percentile", random_state=1
+    ).confidence_interval
+    found = compare_predictions(y, a, b, n_resamples=20_000)
+    # Differences are multiples of 1/200; the quantiles may fall on neighbours.
+    assert found.interval == pytest.approx((expected.low, expected.high), abs=1.01 / 200)
+    assert found == compare_predictions(y, a, b, n_resamples=20_000)
+
+
+def test_equal_predictions_do_not_differ() -> None:
+    found = compare_predictions(["x", "y"], ["x", "x"], ["x", "x"])
+    assert (found.difference, found.interval, found.p_value) == (0.0, (0.0, 0.0), 1.0)
+
+
+@pytest.mark.parametrize(
+    ("y", "a", "b", "message"),
+    [
+        ([], [], [], "no samples"),
+        ([0, 1], [0], [0, 1], r"\(2,\), \(1,\) and \(2,\)"),
+        ([[0]], [[0]], [[0]], "shapes must be equal"),
+    ],
+)
+def test_what_cannot_be_compared(y: list, a: list, b: list, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        compare_predictions(y, a, b)

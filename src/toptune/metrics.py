@@ -125,3 +125,92 @@ def evaluate_probabilities(y_true: ArrayLike, proba: ArrayLike, classes: ArrayLi
             for k, label in enumerate(labels.tolist())
         },
     )
+
+
+@dataclass(frozen=True)
+class PredictionDifference:
+    """What `compare_predictions` found.
+
+    Attributes
+    ----------
+    difference : float
+        Accuracy of the first predictions minus that of the second.
+    interval : tuple of float
+        Bootstrap interval of the difference over the samples.
+    p_value : float
+        McNemar's exact two-sided test.
+    only_a, only_b : int
+        Samples that only the first, or only the second, has right.
+    n : int
+        Number of samples.
+    """
+
+    difference: float
+    interval: tuple[float, float]
+    p_value: float
+    only_a: int
+    only_b: int
+    n: int
+
+
+def compare_predictions(
+    y_true: ArrayLike,
+    predicted_a: ArrayLike,
+    predicted_b: ArrayLike,
+    *,
+    level: float = 0.95,
+    n_resamples: int = 9999,
+    random_state: int = 0,
+) -> PredictionDifference:
+    """Compare the accuracies of two sets of predictions of the same samples.
+
+    Parameters
+    ----------
+    y_true, predicted_a, predicted_b : array-like of shape (n,)
+        True labels, and the two predictions of each.
+    level : float
+        Coverage that the interval aims at.
+    n_resamples, random_state : int
+        Resamples of the percentile bootstrap over samples, and the seed they are drawn with.
+
+    Returns
+    -------
+    PredictionDifference
+
+    Raises
+    ------
+    ValueError
+        If there are no samples, or the lengths differ.
+
+    Examples
+    --------
+    >>> from toptune.metrics import compare_predictions
+    >>> found = compare_predictions([0, 0, 1, 1], [0, 0, 1, 1], [0, 1, 1, 0])
+    >>> found.difference, found.only_a, found.only_b, found.p_value
+    (0.5, 2, 0, 0.5)
+    """
+    from scipy.stats import binomtest
+
+    y, a, b = (np.asarray(labels) for labels in (y_true, predicted_a, predicted_b))
+    if y.ndim != 1 or not y.shape == a.shape == b.shape:
+        raise ValueError(f"shapes must be equal and (n,), got {y.shape}, {a.shape} and {b.shape}")
+    n = len(y)
+    if n == 0:
+        raise ValueError("there are no samples to compare predictions of")
+    right_a, right_b = a == y, b == y
+    only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
+    # A resample of samples is a draw of how many of each of the three kinds it holds.
+    shares = np.array([only_a, only_b, n - only_a - only_b]) / n
+    draws = np.random.default_rng(random_state).multinomial(n, shares, size=n_resamples)
+    low, high = np.quantile(
+        (draws[:, 0] - draws[:, 1]) / n, [(1 - level) / 2, (1 + level) / 2]
+    ).tolist()
+    split = only_a + only_b
+    return PredictionDifference(
+        difference=(only_a - only_b) / n,
+        interval=(low, high),
+        p_value=float(binomtest(only_a, split).pvalue) if split else 1.0,
+        only_a=only_a,
+        only_b=only_b,
+        n=n,
+    )
