@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from toptune import metrics
 from toptune.errors import DataError
-from toptune.metrics import PredictionDifference, compare_predictions
 from toptune.study import inference
 from toptune.study.costs import (
     Energy,
@@ -218,8 +218,8 @@ def paired_difference(
 
 
 def paired_images(
-    record_a: Record, record_b: Record, *, level: float = 0.95, random_state: int = 0
-) -> PredictionDifference:
+    record_a: Record, record_b: Record, *, random_state: int = 0
+) -> metrics.PairedDifference:
     """Compare two records of one data set over its test images.
 
     Raises
@@ -235,20 +235,16 @@ def paired_images(
             f"the cells {record_a['id']} ({record_a['dataset']}) and {record_b['id']} "
             f"({record_b['dataset']}) were not tested on the same images"
         )
-    return compare_predictions(
-        record_a["true"],
-        record_a["predicted"],
-        record_b["predicted"],
-        level=level,
-        random_state=random_state,
+    return metrics.paired_difference(
+        record_a["true"], record_a["predicted"], record_b["predicted"], random_state=random_state
     )
 
 
 def image_differences(
     records: Records | Cells, a: Method, b: Method, *, size: float = 1.0
-) -> dict[str, PredictionDifference]:
+) -> dict[str, metrics.PairedDifference]:
     """Compare two methods on each data set over its test images, for the first seed of both."""
-    found: dict[str, PredictionDifference] = {}
+    found: dict[str, metrics.PairedDifference] = {}
     both, _ = common_cells(as_cells(records), a, b, size)
     for (dataset, _), (first, second) in both.items():
         if dataset not in found:
