@@ -96,7 +96,7 @@ def test_other_test_images_are_no_pair(other: dict[str, Any]) -> None:
     records += [make_record("b"), make_record("b", "linear")]
     assert paired_difference(records, GAUSSIAN, LINEAR).datasets == ("b",)
     table = score_table(records, methods=[GAUSSIAN, LINEAR], common=True)
-    assert table.datasets == ("b",)
+    assert table.complete().datasets == ("b",)
 
 
 @given(records=two_heads())
@@ -217,8 +217,9 @@ def test_score_table() -> None:
     assert table.seeds.tolist() == [[2, 1], [1, 0]]
     assert table.failed == 1
     common = score_table(records, methods=[GAUSSIAN, LINEAR], common=True)
-    assert common.datasets == ("a",)
-    np.testing.assert_allclose(common.scores, [[0.6, 0.5]])
+    np.testing.assert_allclose(common.scores, [[0.6, 0.5], [1.0, np.nan]])
+    assert common.seeds.tolist() == [[1, 1], [1, 0]]
+    assert common.complete().datasets == ("a",)
     with pytest.raises(DataError, match="no records"):
         score_table([])
 

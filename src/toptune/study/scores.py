@@ -89,7 +89,8 @@ def score_table(
     methods : sequence of Method, optional
         Columns; by default all that have records of this size.
     common : bool
-        Average only over the seeds that all the methods have.
+        On each data set average only over the seeds, with the same test images, that all the
+        methods which have this data set have in common.
 
     Returns
     -------
@@ -115,7 +116,7 @@ def column_table(
 ) -> ScoreTable:
     """Means over seeds for methods with sizes of their own; as `score_table`.
 
-    With `common`, the seeds of a data set are those that all columns of the same size have.
+    With `common`, columns of the same size share their seeds.
     """
     cells = as_cells(records)
     if not columns:
@@ -145,15 +146,19 @@ def column_table(
 def _in_common(
     columns: Sequence[Column], rows: list[dict[tuple[str, int], Record]]
 ) -> list[dict[tuple[str, int], Record]]:
-    """Of each column the cells that all columns of its size have, with the same test images."""
-    kept: dict[float, dict[tuple[str, int], Record]] = {}
+    """Of each data set the cells that all columns of one size which have it have in common."""
+    kept: dict[tuple[float, str], dict[int, Record]] = {}
     for column, found in zip(columns, rows, strict=True):
-        before = kept.get(column.size, found)
-        kept[column.size] = {
-            key: row for key, row in before.items() if key in found and same_test(row, found[key])
-        }
+        for dataset in {name for name, _ in found}:
+            seeds = {seed: row for (name, seed), row in found.items() if name == dataset}
+            before = kept.get((column.size, dataset), seeds)
+            kept[column.size, dataset] = {
+                seed: row
+                for seed, row in before.items()
+                if seed in seeds and same_test(row, seeds[seed])
+            }
     return [
-        {key: row for key, row in found.items() if key in kept[column.size]}
+        {key: row for key, row in found.items() if key[1] in kept[column.size, key[0]]}
         for column, found in zip(columns, rows, strict=True)
     ]
 
