@@ -7,19 +7,33 @@ from collections.abc import Callable
 
 import numpy as np
 
-from toptune.study.analysis import Cells, Column, Method, energy_totals, mean_seconds, score_table
+from toptune.study.analysis import (
+    Cells,
+    Column,
+    Method,
+    energy_totals,
+    mean_seconds,
+    score_table,
+)
 from toptune.study.inference import TIE, Interval
 from toptune.study.summary import Missing, Summary, attempt
 from toptune.study.tables import Head, Table, shown
 
+_LAYERS = {"auto": "many layers", "last": "last layer"}
+
 
 def method_title(method: Method, summary: Summary, *, network: bool = False) -> str:
     """Name of a method for readers: the network only where it is not the main one."""
-    layers = {None: "", "auto": ", many layers", "last": ", last layer"}
-    name = f"fine-tuning {method.head}" if method.layers is None else method.head
     given = ", ".join(f"{key} {value}" for key, value in method.settings)
-    name += layers.get(method.layers, f", {method.layers}") + (f" ({given})" if given else "")
+    name = _short_title(method) + (f" ({given})" if given else "")
     return f"{name}, {method.backbone}" if network or method.backbone != summary.backbone else name
+
+
+def _short_title(method: Method) -> str:
+    """Name of a method without its network and settings."""
+    if method.layers is None:
+        return f"fine-tuning {method.head}"
+    return f"{method.head}, {_LAYERS.get(method.layers, method.layers)}"
 
 
 def _points(interval: Interval | None) -> Interval | None:
@@ -115,14 +129,15 @@ def datasets_table(summary: Summary) -> Table | Missing:
             Head("classes", "count"),
             Head("training images", "count"),
             Head("test images", "count"),
-            *(Head(method_title(method, summary), "score") for method in scores.methods),
+            *(Head(_short_title(method), "score") for method in scores.methods),
             Head("seeds", "count"),
-            Head("top-tuning minus fine-tuning, points", "points"),
-            Head("95 % interval over test images", "points range"),
+            Head("difference, points", "points"),
+            Head("its 95 % interval", "points range"),
             Head("times faster", "ratio"),
         ),
         rows,
-        "Means over the seeds that the methods share; the interval is of the first of them.",
+        "Means over the seeds that the methods share. The difference is top-tuning minus "
+        "fine-tuning; its interval is a bootstrap over the test images of the first seed.",
     )
 
 
@@ -161,15 +176,16 @@ def differences_table(summary: Summary) -> Table:
             Head("Hodges-Lehmann", "points"),
             Head("its 95 % interval", "points range"),
             Head("Wilcoxon p", "p"),
-            Head("wins / ties / losses"),
+            Head("wins / ties / losses", "count"),
             Head("data sets", "count"),
             Head("worst"),
             Head("best"),
         ),
         rows,
         "Over data sets, seeds averaged within each. The interval of the mean is a bootstrap (BCa) "
-        "over data sets, that of the Hodges-Lehmann estimate belongs to Wilcoxon's test. p-values "
-        "are not adjusted for their number."
+        "over data sets, that of the Hodges-Lehmann estimate belongs to Wilcoxon's test. Both take "
+        "data sets to be independent, which those of one source are less. p-values are not "
+        "adjusted for their number."
         + "".join(f" Missing: {why}." for why in dict.fromkeys(missing)),
     )
 
@@ -259,9 +275,7 @@ def _curve_table(
         return found
     rows = []
     for line, means in zip(found.lines, found.means, strict=True):
-        method = line[0].method
-        label = f"{method.head}, {'many layers' if method.layers == 'auto' else 'last layer'}"
-        rows.append((label, *means.tolist()))
+        rows.append((_short_title(line[0].method), *means.tolist()))
     heads = [Head(point(column), "score") for column in found.lines[0]]
     return Table(
         name,

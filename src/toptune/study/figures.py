@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from toptune.study.analysis import Column, Method, column_table, mean_seconds
+from toptune.study.analysis import Method
 from toptune.study.contents import method_title
 from toptune.study.summary import Missing, Summary
 
@@ -299,25 +299,15 @@ def backbones_figure(summary: Summary) -> Figure | Missing:
 
 def cost_figure(summary: Summary) -> Figure | Missing:
     """Mean accuracy against seconds of training, methods on the same data sets."""
-    candidates = [
-        *summary.main,
-        *(m for layers in ("auto", "last") for m in summary.heads(layers)),
-        *(m for m in summary.tuned if summary.cells.has(m)),
-    ]
-    methods = list(dict.fromkeys(candidates))
-    base = column_table(summary.cells, [Column(m) for m in summary.main]).complete()
-    # Those that do not cover the data sets of the main methods are left out.
-    known = {m: mean_seconds(summary.cells, m) for m in methods}
-    kept = [m for m in methods if known[m].keys() >= set(base.datasets)]
-    if not base.datasets or not kept:
-        return Missing("no data set has accuracies and times of all main methods yet")
-    table = column_table(summary.cells, [Column(m) for m in kept]).complete()
+    found = summary.costs
+    if isinstance(found, Missing):
+        return found
+    table, times = found
     with _canvas(8, 4.8) as (figure, axes):
         for j, method in enumerate(table.methods):
-            seconds = np.exp(np.mean([np.log(known[method][name]) for name in table.datasets]))
             large = method in summary.main
             axes.plot(
-                [seconds],
+                [times[method]],
                 [table.scores[:, j].mean()],
                 linestyle="none",
                 markersize=10 if large else 7,

@@ -234,7 +234,6 @@ def _page(
         figures=figures,
         light={name: color for color, (name, _) in DARK.items()},
         dark=dict(DARK.values()),
-        reference=method_title(summary.reference, summary),
         missing=lambda thing: isinstance(thing, Missing),
     )
     return page
@@ -337,9 +336,11 @@ def _sentence(summary: Summary) -> str:
 
 def _common_table(summary: Summary, methods: list[Method]) -> str:
     """Accuracy of methods on the data sets that all of them have, and what top-tuning gains."""
+    if summary.reference not in methods:
+        return f"No records of {method_title(summary.reference, summary)} yet.\n"
     found = column_table(summary.cells, [Column(m) for m in methods]).complete()
     n = len(found.datasets)
-    if not n or summary.reference not in methods:
+    if not n:
         return "No data set has records of all methods yet.\n"
     heads = (
         Head("method"),

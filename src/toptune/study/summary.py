@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
 
+import numpy as np
+
 from toptune import metrics
 from toptune.errors import DataError
 from toptune.study.analysis import (
@@ -28,6 +30,7 @@ from toptune.study.analysis import (
     curve,
     image_differences,
     leave_one_out,
+    mean_seconds,
     paired_difference,
     ranking,
     score_table,
@@ -178,6 +181,24 @@ class Summary:
     def scores(self) -> ScoreTable | Missing:
         """Accuracy of the main methods on each data set, for the seeds they share there."""
         return attempt(score_table, self.cells, methods=self.main, common=True)
+
+    @cached_property
+    def costs(self) -> tuple[ScoreTable, dict[Method, float]] | Missing:
+        """Accuracy and seconds, geometric means, of methods on the data sets of the main ones."""
+
+        def compared() -> tuple[ScoreTable, dict[Method, float]]:
+            base = score_table(self.cells, methods=self.main, common=True).complete()
+            heads = [m for layers in ("auto", "last") for m in self.heads(layers)]
+            tuned = [m for m in self.tuned if self.cells.has(m)]
+            times = {m: mean_seconds(self.cells, m) for m in (*self.main, *heads, *tuned)}
+            kept = [m for m, known in times.items() if known.keys() >= set(base.datasets)]
+            if not base.datasets or not kept:
+                raise DataError("no data set has accuracies and times of all main methods yet")
+            table = score_table(self.cells, methods=kept, common=True).complete()
+            logs = {m: [np.log(times[m][name]) for name in table.datasets] for m in kept}
+            return table, {m: float(np.exp(np.mean(values))) for m, values in logs.items()}
+
+        return attempt(compared)
 
     @cached_property
     def sizes(self) -> Curve | Missing:
