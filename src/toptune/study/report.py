@@ -323,13 +323,13 @@ def _sentence(summary: Summary) -> str:
         return f"Top-tuning is the {method_title(summary.reference, summary)}."
     points = shown(100 * versus.mean, "points")
     faster = shown(times.geometric_mean, "ratio")
-    between = _in_brackets(versus.interval, 100, "points range").rstrip("; ")
+    between = _in_brackets(versus.interval, 100, "points range")
     ratio = _in_brackets(times.interval, 1, "range").rstrip("; ")
     return (
         f"Top-tuning ({method_title(summary.reference, summary)}) against fine-tuning all weights "
         f"of the same network on {len(versus.datasets)} of them: {points} points of accuracy"
-        + (f" ({between})" if between else "")
-        + f", better on {versus.wins} and worse on {versus.losses}, "
+        f" ({between}Wilcoxon p {shown(versus.p_value, 'p')})"
+        f", better on {versus.wins} and worse on {versus.losses}, "
         f"trained {faster} times faster" + (f" ({ratio})" if ratio else "") + "."
     )
 
