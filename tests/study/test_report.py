@@ -323,6 +323,7 @@ def test_readme_table(study: Path) -> None:
     assert text.startswith(f"A study of {len(make_study())} training processes on 7 data sets.")
     assert "points of accuracy (95 % interval" in text
     assert "times faster" in text
+    assert ".\n\n| method" in text
     table = [line for line in text.splitlines() if line.startswith("|")]
     assert "accuracy, mean of 7 data sets" in table[0]
     assert len(table) == 2 + 5 + 1 + 1  # heads, the last layer, fine-tuning

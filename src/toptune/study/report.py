@@ -304,17 +304,16 @@ def readme_table(study: Path) -> str:
         As `write_report`.
     """
     summary, provenance = open_study(Path(study))
-    lines = [
+    first = (
         f"A study of {provenance.done:,} training processes on {len(summary.datasets)} data sets. "
-        + _sentence(summary),
-        "",
-    ]
+        f"{_sentence(summary)}\n\n"
+    )
     methods = [
         *summary.heads(),
         *([summary.last] if summary.cells.has(summary.last) else []),
         *([] if isinstance(summary.full, Missing) else [summary.full]),
     ]
-    return "\n".join(lines) + _common_table(summary, methods)
+    return first + _common_table(summary, methods)
 
 
 def _sentence(summary: Summary) -> str:
