@@ -95,7 +95,7 @@ def main() -> None:
     records: list[dict[str, Any]] = [r for r in kept if r["method"] not in wanted]
     seeds = (0, 1, 2)
     arrays = [*common.elpv_tasks(seeds), *common.digits_tasks(seeds)]
-    for task in [*common.tasks(common.data_root()), *arrays]:
+    for task in [*common.tasks(), *arrays]:
         found = methods(task.features.X.shape[1])
         new = [evaluated(task, name, model) for name, model in found.items() if name in wanted]
         records += new

@@ -26,6 +26,7 @@ from torchvision import transforms
 
 from toptune.features import extract, load_backbone, make_engine
 from toptune.images import Geometry, decode, open_images
+from toptune.study.measuring import peak_memory
 
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket")
 
@@ -156,7 +157,7 @@ def extract_and_report(folder: str) -> None:
     """Extract and print this process's peak resident memory in megabytes."""
     with tempfile.TemporaryDirectory() as cache:
         extract(open_images(folder, labelled=False), load_backbone(), cache=Path(cache))
-    print(common.peak_memory() / 1e6)
+    print(peak_memory() / 1e6)
 
 
 def start_up(*, repeats: int = 7) -> dict[str, float]:

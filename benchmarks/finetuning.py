@@ -21,20 +21,8 @@ import numpy as np
 import torch
 
 from toptune.finetune import FineTuner
-
-#: Pictures whose mirror image is another thing: characters, hands, traffic signs, coins with
-#: numbers, the axis of time.
-NO_FLIP = {
-    "asl36",
-    "digits",
-    "euro_coins",
-    "gtsrb",
-    "gtzan_spectrograms",
-    "hds_shapes",
-    "math_symbols",
-    "omniglot67",
-    "sign_digits",
-}
+from toptune.study.datasets import dataset_info
+from toptune.study.measuring import processor
 
 RESULTS = Path(__file__).parent / "results" / "finetuning.json"
 
@@ -52,7 +40,7 @@ def read_records() -> list[dict[str, Any]]:
 
 def add_record(record: dict[str, Any]) -> None:
     """Write one more record; several processes may, and readers see the old file or the new one."""
-    about = {"versions": common.library_versions(), "processor": common.processor()}
+    about = {"versions": common.library_versions(), "processor": processor()}
     with RESULTS.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         content = {"records": [*read_records(), record], "measured_on": about}
@@ -64,7 +52,7 @@ def add_record(record: dict[str, Any]) -> None:
 def measured(task: common.ImageTask, settings: dict[str, Any], checkpoint: Path) -> dict[str, Any]:
     """Train on one task, and look at the test part."""
     tuner = FineTuner(
-        **settings, flip=task.dataset not in NO_FLIP, checkpoint=checkpoint, strict=True
+        **settings, flip=dataset_info(task.dataset).flip, checkpoint=checkpoint, strict=True
     )
     tuner.fit(task.train)
     start = time.perf_counter()
@@ -107,7 +95,7 @@ def main() -> None:
         "learning_rate": "auto" if auto else float(given.learning_rate),
         "random_state": given.random_state,
     }
-    tasks = list(common.image_tasks(common.data_root(), seeds=given.seed))
+    tasks = list(common.image_tasks(seeds=given.seed))
     for task in sorted(tasks, key=lambda task: len(task.train)):
         name = {"dataset": task.dataset, "seed": task.seed, **settings}
         done = [[record[key] for key in KEY] for record in read_records()]

@@ -66,7 +66,7 @@ def accuracies() -> list[dict[str, Any]]:
             layers=parameters.get("layers", TopTuner().layers),
             view=parameters.get("view", TopTuner().view),
         )
-        for task in common.tasks(common.data_root(), backbone=backbone):
+        for task in common.tasks(backbone=backbone):
             key = {"dataset": task.dataset, "seed": task.seed, "arm": arm}
             whole = measured(task.features, task.train, task.test, parameters)
             records.append({**key, "part": "all", **whole})
@@ -120,7 +120,7 @@ def times() -> list[dict[str, Any]]:
     """Measure selection and fit against extraction: images of all data sets, to be told apart."""
     X, y = [], []
     backbone = load_backbone(layers="auto", view="whole")
-    for task in common.tasks(common.data_root(), seeds=(0,), backbone=backbone):
+    for task in common.tasks(seeds=(0,), backbone=backbone):
         X.append(task.features.X)
         y += [task.dataset] * len(task.features)
         groups, provenance = task.features.groups, task.features.provenance

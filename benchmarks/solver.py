@@ -39,6 +39,7 @@ from toptune.kernel.planner import measure_rates, predicted_seconds
 from toptune.kernel.preconditioner import Preconditioner
 from toptune.kernel.selection import PENALTIES
 from toptune.kernel.triangular import COLUMN_BLOCKS
+from toptune.study.measuring import peak_memory, reset_peak_memory
 
 D, C = 1280, 10
 #: Standard deviation of the noise around the classes' centers: about nine of ten can be told.
@@ -223,13 +224,13 @@ def million_fit(path: str) -> None:
     rate = matmul_rate()
     X = np.memmap(path, dtype=np.float16, mode="r", shape=(n, D))
     y = np.load(path + ".labels.npy")
-    common.reset_peak_memory()
-    before = common.peak_memory()
+    reset_peak_memory()
+    before = peak_memory()
     model = KernelClassifier(n_centers=MILLION_CENTERS, memory=MILLION_BUDGET, random_state=0)
     start = time.perf_counter()
     model.fit(X, y)
     seconds = time.perf_counter() - start
-    peak = common.peak_memory()
+    peak = peak_memory()
     m, half = MILLION_CENTERS, (1 + 1 / COLUMN_BLOCKS) / 2
     # K_nm twice; Phi, Phi^T Phi and the leverages, each with the zeros or the symmetry left out;
     # the path on a part of the samples

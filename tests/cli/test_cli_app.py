@@ -16,7 +16,7 @@ from toptune import __version__
 
 Toptune = Callable[..., Any]
 
-COMMANDS = ("fit", "evaluate", "predict", "features", "backbones", "demo", "doctor")
+COMMANDS = ("fit", "evaluate", "predict", "features", "backbones", "demo", "doctor", "datasets")
 ENTRY = "from toptune.cli import main; main()"
 
 

@@ -1,4 +1,4 @@
-"""`toptune study run` and `status`."""
+"""`toptune study run`, `status` and `report`."""
 
 from __future__ import annotations
 
@@ -64,6 +64,24 @@ def status(folder: Study, json: options.Json = False) -> None:
     from toptune.study.runner import study_status
 
     _print_status(study_status(folder), json=json)
+
+
+def report(
+    folder: Study,
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", help="Folder to write to; by default STUDY/report."),
+    ] = None,
+    json: options.Json = False,
+) -> None:
+    """Compare the methods: one page, tables and figures from the records that there are."""
+    from toptune.study.report import write_report
+
+    page = write_report(folder, out)
+    if json:
+        output.print_json({"report": str(page)})
+        return
+    output.console.print(f"report written to {page}", markup=False, soft_wrap=True)
 
 
 def status_summary(status: Status) -> dict[str, Any]:
