@@ -1,6 +1,8 @@
-"""Write the results table of the README from the JSON files that the benchmarks leave.
+"""Write the results of the README: the study's from its records, the rest from JSON files.
 
 python benchmarks/update_readme.py
+
+The study is studies/main; what the benchmarks leave lies in benchmarks/results.
 """
 
 from __future__ import annotations
@@ -10,7 +12,12 @@ from pathlib import Path
 
 import common
 
+from toptune.study.records import RECORDS, RESULTS
+from toptune.study.report import readme_table
+
 HERE = Path(__file__).parent
+STUDY = HERE.parent / "studies" / "main"
+STUDY_MARKS = ("<!-- study: written by benchmarks/update_readme.py -->", "<!-- end of study -->")
 MARKS = ("<!-- results: written by benchmarks/update_readme.py -->", "<!-- end of results -->")
 
 
@@ -100,13 +107,31 @@ def growth_in_words(exponent: float) -> str:
     return f"time grows as n to the power {exponent:.2f}"
 
 
+def study_lines() -> list[str]:
+    """Return what the main study found; nothing where it has no records."""
+    if not (STUDY / RESULTS).is_file() and not any((STUDY / RECORDS).glob("*.json")):
+        return []
+    return readme_table(STUDY).splitlines()
+
+
+def replaced(text: str, marks: tuple[str, str], lines: list[str]) -> str:
+    """Replace what is between the marks."""
+    pattern = re.escape(marks[0]) + ".*?" + re.escape(marks[1])
+    if not re.search(pattern, text, flags=re.DOTALL):
+        raise SystemExit(f"the README has no lines {marks[0]} and {marks[1]}")
+    new = "\n".join([marks[0], *lines, marks[1]])
+    return re.sub(pattern, lambda _: new, text, flags=re.DOTALL)
+
+
 def main() -> None:
     """Replace what is between the marks."""
     readme = HERE.parent / "README.md"
-    text = "\n".join([MARKS[0], *accuracy_table(), *other_lines(), MARKS[1]])
-    pattern = re.escape(MARKS[0]) + ".*?" + re.escape(MARKS[1])
-    before = readme.read_text(encoding="utf-8")
-    readme.write_text(re.sub(pattern, lambda _: text, before, flags=re.DOTALL), encoding="utf-8")
+    text = readme.read_text(encoding="utf-8")
+    found = study_lines()
+    if found:
+        text = replaced(text, STUDY_MARKS, found)
+    text = replaced(text, MARKS, [*accuracy_table(), *other_lines()])
+    readme.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

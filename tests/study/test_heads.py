@@ -72,9 +72,13 @@ def test_folds_keep_groups_and_classes() -> None:
     )
 
 
+@pytest.mark.filterwarnings("ignore:The least populated class")
 def test_classes_of_few_images_are_no_obstacle() -> None:
     labels = np.array(["a"] * 10 + ["b"] * 10 + ["c"])
     assert len(folds(labels, None, seed=0)) == 3
+    pairs = np.repeat(["a", "b", "c"], 2)
+    assert len(folds(pairs, None, seed=0)) == 2
+    assert len(folds(pairs, np.arange(6), seed=0)) == 2
 
 
 @pytest.mark.parametrize("name", RIVALS)

@@ -18,7 +18,7 @@ from typing import Annotated
 import typer
 
 from toptune import __version__
-from toptune.cli import data, doctor, model, study
+from toptune.cli import data, datasets, doctor, model, study
 from toptune.errors import ToptuneError
 
 
@@ -58,13 +58,13 @@ for command in (
 ):
     app.command()(_interruptible(command))
 
-app.command()(_interruptible(study.datasets, kept="what was fetched as a whole is kept"))
+app.command()(_interruptible(datasets.datasets, kept="what was fetched as a whole is kept"))
 
 studies = typer.Typer(
     help="Many training processes over many data sets, resumable, and what they say.",
     no_args_is_help=True,
 )
-for part in (study.run, study.status):
+for part in (study.run, study.status, study.report):
     kept = "what has ended is recorded, and the same command goes on from there"
     studies.command()(_interruptible(part, kept=kept))
 app.add_typer(studies, name="study")

@@ -1,4 +1,4 @@
-"""`toptune study run` and `status`, and `toptune datasets`."""
+"""`toptune study run`, `status` and `report`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 from rich.live import Live
-from rich.markup import escape
 from rich.table import Table
 
 from toptune.cli import options, output
@@ -21,19 +20,6 @@ Study = Annotated[Path, typer.Argument(help="Folder with the study's plan.yaml."
 
 #: Failed cells listed on the screen; JSON has them all.
 _SHOWN = 10
-
-#: Of what the registry says, in JSON.
-_DESCRIPTION = {
-    "name",
-    "title",
-    "classes",
-    "images",
-    "split",
-    "flip",
-    "licence",
-    "source",
-    "citation",
-}
 
 
 def run(
@@ -80,58 +66,22 @@ def status(folder: Study, json: options.Json = False) -> None:
     _print_status(study_status(folder), json=json)
 
 
-def datasets(
-    fetch: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--fetch",
-            metavar="NAME",
-            help="Download this public data set into the folder that TOPTUNE_DATA names, and list "
-            "it alone; may be given several times.",
-        ),
+def report(
+    folder: Study,
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", help="Folder to write to; by default STUDY/report."),
     ] = None,
     json: options.Json = False,
 ) -> None:
-    """List the data sets of studies and where they are. Nothing is downloaded but what you name."""
-    from toptune.study.datasets import dataset_info, registry, whereabouts
-    from toptune.study.fetching import fetch_dataset
+    """Compare the methods: one page, tables and figures from the records that there are."""
+    from toptune.study.report import write_report
 
-    names = list(fetch or registry())
-    for name in names:
-        dataset_info(name)  # a slip in the last name is told before the first is fetched
-    for name in fetch or ():
-        if whereabouts(name).state != "here":
-            fetch_dataset(name)
-    rows = [(dataset_info(name), whereabouts(name)) for name in names]
+    page = write_report(folder, out)
     if json:
-        found = [info.model_dump(include=_DESCRIPTION) | vars(place) for info, place in rows]
-        output.print_json({"datasets": found})
+        output.print_json({"report": str(page)})
         return
-    table = Table(box=None, pad_edge=False)
-    for column in ("name", "classes", "images", "split", "licence", "state", "where"):
-        right = column in ("classes", "images")
-        table.add_column(
-            column,
-            justify="right" if right else "left",
-            no_wrap=column in ("name", "state"),
-            overflow="fold",
-        )
-    for info, place in rows:
-        table.add_row(
-            info.name,
-            str(info.classes),
-            str(info.images),
-            info.split,
-            escape(info.licence),
-            place.state,
-            escape(place.where),
-        )
-    output.console.print(table)
-    output.console.print(
-        "fetchable: toptune datasets --fetch NAME. missing: put your copy into the folder that "
-        "TOPTUNE_DATA names, as NAME/CLASS/FILE or NAME/train/CLASS/FILE and NAME/test/CLASS/FILE.",
-        markup=False,
-    )
+    output.console.print(f"report written to {page}", markup=False, soft_wrap=True)
 
 
 def status_summary(status: Status) -> dict[str, Any]:

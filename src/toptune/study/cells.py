@@ -17,7 +17,7 @@ import torch
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from toptune.features import Features, cache_dir, extract, load_backbone
+from toptune.features import Features, cache_dir, extract, load_backbone, make_engine
 from toptune.finetune import FineTuner
 from toptune.images import ImageSet
 from toptune.kernel import FeatureNormalizer
@@ -72,7 +72,10 @@ def study_features(dataset: Dataset, backbone: str, content: str) -> Features:
     path = folder / f"{dataset.info.name}-{name}-{digest}.safetensors"
     with FileLock(f"{path}.lock"):
         if not path.is_file():
-            extract(dataset.images, network, cache=None, strict=True).save(path, half=True)
+            # The converted network is kept, as for every user; the features are timed.
+            engine = make_engine(network, cache=cache_dir())
+            found = extract(dataset.images, network, engine=engine, cache=None, strict=True)
+            found.save(path, half=True)
     return Features.load(path, mapped=True)
 
 

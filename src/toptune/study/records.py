@@ -134,8 +134,11 @@ def write_results(study: Path, records: Iterable[Record]) -> Path:
     """
     rows = [_to_row(record) for record in sorted(records, key=lambda record: str(record["id"]))]
     path = study / RESULTS
+    # Records of failed cells have fewer keys, and a table has only those of its first row.
+    keys = dict.fromkeys(key for row in rows for key in row)
+    table = pa.Table.from_pylist([{key: row.get(key) for key in keys} for row in rows])
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist(rows), sink, compression="zstd")
+    pq.write_table(table, sink, compression="zstd")
     try:
         _write(path, sink.getvalue().to_pybytes())
     except OSError as error:
