@@ -132,7 +132,7 @@ class TopTuner(ImageClassifier):
         layers: str | Sequence[str] = "auto",
         view: View = "whole",
         resolution: int | None = None,
-        kernel: Kernel = "gaussian",
+        kernel: Kernel = "auto",
         bandwidth: float | Literal["auto"] = "auto",
         penalty: float | Literal["auto"] = "auto",
         n_centers: int | Literal["auto"] = "auto",

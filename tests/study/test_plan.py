@@ -86,7 +86,7 @@ def test_the_id_does_not_change_from_version_to_version() -> None:
     ("change", "message"),
     [
         ({"datasets": ["animals4"]}, "unknown data set 'animals4'; known are .*animals3"),
-        ({"heads": ["gausian"]}, "unknown head 'gausian'; known are gaussian"),
+        ({"heads": ["gausian"]}, "unknown head 'gausian'; known are kernel, gaussian"),
         ({"backbones": ["lite9"]}, "unknown backbone 'lite9'; embedded are efficientnet_lite0"),
         ({"heads": [{"name": "full", "settings": {"epoch": 3}}]}, "no setting 'epoch'.*epochs"),
         ({"heads": [{"name": "svc", "settings": {"C": 3}}]}, "svc has no setting 'C'"),

@@ -68,6 +68,7 @@ def fit_summary(tuner: TopTuner) -> dict[str, Any]:
         "n": tuner.loo_.n,
         "n_features": head.n_features_in_,
         "classes": tuner.classes_.tolist(),
+        "kernel": head.kernel_,
         "bandwidth": head.bandwidth_,
         "penalty": head.penalty_,
         "backbone": tuner.backbone_,
@@ -89,7 +90,7 @@ def print_fit(tuner: TopTuner) -> None:
             ("leave-one-out log-loss", f"{loo.log_loss:.4f} nats"),
             (
                 "head",
-                f"{head.kernel} kernel, bandwidth {head.bandwidth_:.3g}, penalty "
+                f"{head.kernel_} kernel, bandwidth {head.bandwidth_:.3g}, penalty "
                 f"{head.penalty_:.1e}, {head.n_centers_} centers, {head.n_features_in_} features",
             ),
             *(

@@ -66,6 +66,21 @@ STAGNATED_RESIDUAL = 1e-4
 Criterion = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
+#: The kernel is chosen among `AUTO_KERNELS`, the first where they tie: the radial one follows the
+#: data where there is enough, the linear one reaches farther from it. No other one paid.
+AUTO = "auto"
+AUTO_KERNELS = ("gaussian", "linear")
+
+
+def _origin(kernel: str, mean: Tensor) -> Tensor:  # (d,)
+    """Where the origin of the features is put for a kernel.
+
+    Distances do not change when it moves, and rounding errors are least when it is the mean, of
+    which that of a subset is near enough. Inner products have no such freedom.
+    """
+    return torch.zeros_like(mean) if kernel in INNER else mean
+
+
 @dataclass(frozen=True, eq=False)
 class Problem:
     """Samples and targets on their way to a solver."""
@@ -145,7 +160,8 @@ class KernelEstimator(BaseEstimator):  # type: ignore[misc]
     # ---------------------------------------------------------------------------- input
 
     def _check_parameters(self) -> None:
-        check_kernel(self.kernel)
+        if self.kernel != AUTO:
+            check_kernel(self.kernel)
         for name, value, known in (
             ("centers", self.centers, self._kinds_of_centers()),
             ("solver", self.solver, SOLVERS),
@@ -335,33 +351,21 @@ class KernelEstimator(BaseEstimator):  # type: ignore[misc]
         weights = self._given_weights(d)
         random_state = check_random_state(self.random_state)
         subset = selection_subset(problem.strata, SELECTION_SAMPLES, random_state=random_state)
-        # Distances do not change when the origin moves, and rounding errors are least when it is
-        # the mean, of which that of a subset is near enough. Inner products have no such freedom.
-        self._offset = problem.X.take(subset).all().double().mean(0)
-        if self.kernel in INNER:
-            self._offset = torch.zeros_like(self._offset)
+        mean = problem.X.take(subset).all().double().mean(0)
         self.group_weights_ = np.array(weights or [1.0] * len(self._widths(d)))
-        problem = self._placed(problem, weights or ())
         penalties = PENALTIES if penalty is None else (penalty,)
-        best = Candidate(bandwidth or 0.0, penalties[0], np.inf)
+        kernels = AUTO_KERNELS if self.kernel == AUTO else (self.kernel,)
+        best = Candidate(bandwidth or 0.0, penalties[0], np.inf, kernel=kernels[0])
         self.candidates_: list[Candidate] = []
-        if bandwidth is None or weights is None or (penalty is None and plan.solver != "direct"):
+        given = bandwidth is not None and weights is not None and len(kernels) == 1
+        if not given or (penalty is None and plan.solver != "direct"):
             part = problem if len(subset) == n else problem.take(subset)
-            best, self.candidates_ = select(
-                part.X.all(),
-                part.Y,
-                part.w,
-                groups=part.groups,
-                kernel=self.kernel,
-                bandwidth=bandwidth,
-                penalties=penalties,
-                loss=part.loss_of,
-                widths=() if weights is not None else self._widths(d),
-            )
+            best = self._select(part, kernels, mean, bandwidth, penalties, weights)
             if weights is None:
                 self.group_weights_ = np.array(best.weights)
-                problem = self._placed(problem, best.weights)
-        self.bandwidth_ = best.bandwidth
+        self.kernel_, self.bandwidth_ = best.kernel, best.bandwidth
+        self._offset = _origin(best.kernel, mean)
+        problem = self._placed(problem, weights or best.weights)
         solve = {
             "exact": self._exact,
             "direct": self._direct,
@@ -380,6 +384,36 @@ class KernelEstimator(BaseEstimator):  # type: ignore[misc]
         self.dual_coef_ = np.ascontiguousarray(solution.alpha.cpu().numpy())
         return solution.scores
 
+    def _select(
+        self,
+        part: Problem,
+        kernels: Sequence[str],
+        mean: Tensor,  # (d,), of the samples
+        bandwidth: float | None,
+        penalties: Sequence[float],
+        weights: tuple[float, ...] | None,
+    ) -> Candidate:
+        """Best hyperparameters on some of the samples: of each kernel, then of all kernels."""
+        winners = []
+        X = part.X.settled() if len(kernels) > 1 else part.X
+        self._feature_scale = self._scale(part.X.n_features, weights or ())
+        for kernel in kernels:
+            placed = replace(X, offset=_origin(kernel, mean), scale=self._feature_scale)
+            best, tried = select(
+                placed.all(),
+                part.Y,
+                part.w,
+                groups=part.groups,
+                kernel=kernel,
+                bandwidth=bandwidth,
+                penalties=penalties,
+                loss=part.loss_of,
+                widths=() if weights is not None else self._widths(part.X.n_features),
+            )
+            winners.append(best)
+            self.candidates_ += tried
+        return min(winners, key=lambda candidate: candidate.loss)
+
     def _placed(self, problem: Problem, weights: Sequence[float]) -> Problem:
         self._feature_scale = self._scale(problem.X.n_features, weights)
         X = replace(problem.X, offset=self._offset, scale=self._feature_scale)
@@ -394,7 +428,7 @@ class KernelEstimator(BaseEstimator):  # type: ignore[misc]
             rows, stands_for = leverage_centers(
                 problem.X,
                 m,
-                kernel=self.kernel,
+                kernel=self.kernel_,
                 bandwidth=self.bandwidth_,
                 penalty=penalty,
                 random_state=random_state,
@@ -414,7 +448,7 @@ class KernelEstimator(BaseEstimator):  # type: ignore[misc]
 
     def _operator(self, problem: Problem, centers: NDArray[np.intp]) -> KernelOperator:
         X = problem.X
-        return KernelOperator(X, X.read(centers), self.kernel, self.bandwidth_)
+        return KernelOperator(X, X.read(centers), self.kernel_, self.bandwidth_)
 
     def _exact(
         self,
@@ -430,7 +464,7 @@ class KernelEstimator(BaseEstimator):  # type: ignore[misc]
         small = len(subset) == n
         whole = problem.double() if small else problem
         X = whole.X.all()
-        K = kernel_matrix(X, X, self.kernel, self.bandwidth_)
+        K = kernel_matrix(X, X, self.kernel_, self.bandwidth_)
         del X
 
         def evaluate(penalty: float) -> tuple[float, Tensor | None]:
@@ -451,7 +485,7 @@ class KernelEstimator(BaseEstimator):  # type: ignore[misc]
             found = exact_solution(K.double(), exact.Y, exact.w, penalty)
         else:
             X = exact.X.all()
-            K = kernel_matrix(X, X, self.kernel, self.bandwidth_)
+            K = kernel_matrix(X, X, self.kernel_, self.bandwidth_)
             found = exact_solution(K, exact.Y, exact.w, penalty)
             scores = found.leave_one_out(whole.groups).to(whole.Y.dtype)
             losses[penalty] = whole.loss(scores)
@@ -460,7 +494,9 @@ class KernelEstimator(BaseEstimator):  # type: ignore[misc]
 
     def _as_candidates(self, losses: Mapping[float, float]) -> list[Candidate]:
         weights = tuple(self.group_weights_.tolist()) if self._feature_scale is not None else ()
-        return [Candidate(self.bandwidth_, p, loss, weights) for p, loss in losses.items()]
+        return [
+            Candidate(self.bandwidth_, p, loss, weights, self.kernel_) for p, loss in losses.items()
+        ]
 
     def _direct(
         self,
@@ -488,7 +524,12 @@ class KernelEstimator(BaseEstimator):  # type: ignore[misc]
             part = problem if len(rows) == n else problem.take(rows)
             path = system.path(None if len(rows) == n else rows)
             chosen, tried = best_penalty(
-                path, penalties, part.loss, bandwidth=self.bandwidth_, weights=best.weights
+                path,
+                penalties,
+                part.loss,
+                bandwidth=self.bandwidth_,
+                weights=best.weights,
+                kernel=self.kernel_,
             )
             penalty = chosen.penalty
             scores = path.leave_one_out(penalty) if len(rows) == n else None
@@ -570,7 +611,7 @@ class KernelEstimator(BaseEstimator):  # type: ignore[misc]
             rows = replace(rows, dtype=torch.float64)
         rows = replace(rows, offset=self._offset, scale=self._feature_scale)
         Z = replace(rows, data=centers, index=None, transform=None).all()
-        operator = KernelOperator(rows, Z, self.kernel, self.bandwidth_)
+        operator = KernelOperator(rows, Z, self.kernel_, self.bandwidth_)
         out: NDArray[np.float64]
         out = operator.matmul(torch.from_numpy(self.dual_coef_).to(device)).cpu().numpy()
         return out

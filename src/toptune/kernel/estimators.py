@@ -26,7 +26,9 @@ from toptune.kernel.calibration import fit_temperature
 from toptune.kernel.kernels import check_kernel
 from toptune.kernel.operators import Rows
 
-Kernel = Literal["gaussian", "laplacian", "matern32", "matern52", "cauchy", "linear", "polynomial"]
+Kernel = Literal[
+    "gaussian", "laplacian", "matern32", "matern52", "cauchy", "linear", "polynomial", "auto"
+]
 
 
 def _log_loss(
@@ -84,7 +86,8 @@ class KernelClassifier(ClassifierMixin, KernelEstimator):  # type: ignore[misc]
     ----------
     kernel : str, default="gaussian"
         "gaussian", "laplacian", "matern32", "matern52", "cauchy", "linear" or "polynomial" (of the
-        third degree); docs/concepts.md has the formulas.
+        third degree); docs/concepts.md has the formulas. "auto" takes the better of "gaussian" and
+        "linear" by leave-one-out.
     bandwidth : float or "auto", default="auto"
         Length scale of the kernel, in the units of the features. "auto" tries multiples of the
         median distance (of the root mean square of the norms for kernels of inner products), on at
@@ -132,6 +135,7 @@ class KernelClassifier(ClassifierMixin, KernelEstimator):  # type: ignore[misc]
         Which of the samples they are.
     dual_coef_ : ndarray of shape (m, c)
         Coefficients on the centers, float64.
+    kernel_ : str
     bandwidth_, penalty_ : float
         The values used.
     n_centers_ : int
@@ -153,7 +157,7 @@ class KernelClassifier(ClassifierMixin, KernelEstimator):  # type: ignore[misc]
         log-loss in nats, of these scores. Both saw the choice of hyperparameters, so they are
         slightly optimistic.
     candidates_ : list of Candidate
-        Every (bandwidth, penalty, loss, group weights) that was tried.
+        Every (bandwidth, penalty, loss, group weights, kernel) that was tried.
     selection_seconds_ : float
         Part of the time of `fit` that went into choosing bandwidth and penalty.
 
@@ -320,7 +324,7 @@ class KernelClassifier(ClassifierMixin, KernelEstimator):  # type: ignore[misc]
             "loo_scores": self.loo_decision_function_,
         }
         numbers: dict[str, float | str | bool] = {
-            "kernel": self.kernel,
+            "kernel": self.kernel_,
             "bandwidth": self.bandwidth_,
             "penalty": self.penalty_,
             "temperature": self.temperature_,
@@ -367,7 +371,7 @@ class KernelClassifier(ClassifierMixin, KernelEstimator):  # type: ignore[misc]
         self._feature_scale = torch.tensor(arrays["scale"])
         self._multilabel = bool(numbers["multilabel"])
         check_kernel(numbers["kernel"])
-        self.kernel = numbers["kernel"]
+        self.kernel = self.kernel_ = numbers["kernel"]
         self.bandwidth_, self.penalty_ = numbers["bandwidth"], numbers["penalty"]
         self.temperature_ = numbers["temperature"]
         self.loo_accuracy_, self.loo_log_loss_ = numbers["loo_accuracy"], numbers["loo_log_loss"]
@@ -469,7 +473,7 @@ class KernelRegressor(MultiOutputMixin, RegressorMixin, KernelEstimator):  # typ
         Coefficients on the centers, float64.
     intercept_ : ndarray of shape (c,)
         Means of the outputs.
-    bandwidth_, penalty_, n_centers_, group_weights_
+    kernel_, bandwidth_, penalty_, n_centers_, group_weights_
         As for `KernelClassifier`.
     plan_, n_iter_, candidates_, selection_seconds_
         As for `KernelClassifier`.

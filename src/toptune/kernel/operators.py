@@ -127,6 +127,14 @@ class Rows:
         """Return all rows as one tensor."""
         return self.read(slice(0, len(self)))
 
+    def settled(self) -> Rows:
+        """Return the same rows read and transformed, in memory: for several passes over few.
+
+        They are in the dtype of these rows, and stay so in what is computed in another one.
+        """
+        data = replace(self, offset=None, scale=None).all()
+        return replace(self, data=data, index=None, transform=None)
+
 
 @dataclass(frozen=True)
 class _MappedFile:

@@ -60,6 +60,7 @@ class Candidate:
     penalty: float
     loss: float
     weights: tuple[float, ...] = ()
+    kernel: str = ""
 
 
 def best_penalty(
@@ -69,6 +70,7 @@ def best_penalty(
     *,
     bandwidth: float,
     weights: tuple[float, ...] = (),
+    kernel: str = "",
 ) -> tuple[Candidate, list[Candidate]]:
     """Try every penalty on one path; return the best candidate and all of them.
 
@@ -78,7 +80,7 @@ def best_penalty(
         If no penalty gives a finite loss.
     """
     tried = [
-        Candidate(bandwidth, penalty, float(loss(scores)), weights)
+        Candidate(bandwidth, penalty, float(loss(scores)), weights, kernel)
         for penalty, scores in zip(penalties, path.leave_one_out_path(penalties), strict=True)
     ]
     finite = [candidate for candidate in tried if np.isfinite(candidate.loss)]
@@ -149,6 +151,7 @@ def select(
                 lambda scores: loss(scores, slice(None)),
                 bandwidth=length,
                 weights=weights,
+                kernel=kernel,
             )
 
         results = _map_threads(at, bases)

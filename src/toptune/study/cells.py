@@ -172,7 +172,7 @@ def _head(
         predicted = head.classes_[proba.argmax(axis=1)]
         seconds = {"select": head.selection_seconds_}
         seconds["fit"] = fitted - start - seconds["select"]
-        loo, chosen = head.loo_accuracy_, f"bandwidth {head.bandwidth_:.4g}"
+        loo, chosen = head.loo_accuracy_, f"{head.kernel_}, bandwidth {head.bandwidth_:.4g}"
         chosen += f", penalty {head.penalty_:.4g}"
     else:
         A, B = span_coordinates(scale.transform(X), scale.transform(T))

@@ -26,8 +26,8 @@ from sklearn.svm import SVC
 
 from toptune.kernel import KernelClassifier
 
-#: Kernels of our own head.
-KERNEL = ("gaussian", "laplacian", "linear")
+#: Our own head: with the better of two kernels, as `TopTuner` has it, or with one.
+KERNEL = ("kernel", "gaussian", "laplacian", "linear")
 #: scikit-learn's classifiers.
 RIVALS = ("logistic", "ridge", "svc", "knn", "centroid")
 #: Heads that train the network: modes of FineTuner.
@@ -169,7 +169,7 @@ def rival(name: str, labels: NDArray[Any], groups: NDArray[Any] | None, *, seed:
 def kernel_head(name: str, widths: Sequence[int], *, seed: int) -> KernelClassifier:
     """Return our head with one of the kernels in `KERNEL`, for groups of columns."""
     return KernelClassifier(
-        kernel=name,  # type: ignore[arg-type]
+        kernel="auto" if name == "kernel" else name,  # type: ignore[arg-type]
         feature_groups=list(widths) if len(widths) > 1 else None,
         random_state=seed,
     )
