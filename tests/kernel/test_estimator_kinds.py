@@ -342,3 +342,47 @@ def test_ill_conditioned_problems_have_the_right_answer_or_a_named_warning(
     assert model.n_centers_ <= len(X)
     if not caught:
         assert model.score(X_test.astype(dtype), y_test) >= least
+
+
+# ------------------------------------------------------------------------- the kernel, chosen too
+
+
+def test_the_better_kernel_is_chosen_and_is_the_one_fitted_alone() -> None:
+    """The winner is the kernel of least leave-one-out loss; fitted by itself it is the same."""
+    rng = np.random.default_rng(2)
+    line, slope = rng.normal(size=(120, 6)), rng.normal(size=6)
+    noise = 0.15 * np.linalg.norm(slope) * rng.normal(size=120)
+    labels_of_line = np.where(line @ slope + noise > 0, "up", "down")
+    ring = rng.normal(size=(120, 2))
+    labels_of_ring = np.where((ring**2).sum(1) > 1.4, "far", "near")
+    found = []
+    for X, y in ((line, labels_of_line), (ring, labels_of_ring)):
+        alone = {name: KernelClassifier(kernel=name).fit(X, y) for name in base.AUTO_KERNELS}
+        least = min(alone, key=lambda name: min(c.loss for c in alone[name].candidates_))
+        chosen = KernelClassifier(kernel="auto").fit(X, y)
+        assert chosen.kernel_ == least
+        assert {c.kernel for c in chosen.candidates_} == set(base.AUTO_KERNELS)
+        same = alone[least]
+        assert (chosen.bandwidth_, chosen.penalty_) == (same.bandwidth_, same.penalty_)
+        np.testing.assert_allclose(
+            chosen.decision_function(X), same.decision_function(X), rtol=1e-9, atol=1e-9
+        )
+        found.append(chosen.kernel_)
+    assert found == ["linear", "gaussian"]
+
+
+@pytest.mark.parametrize("n_centers", ["auto", 40])
+def test_a_chosen_kernel_survives_storage_and_given_values(n_centers: Any) -> None:
+    X, y = digits()
+    X, y = X[:150], y[:150]
+    model = KernelClassifier(
+        kernel="auto", n_centers=n_centers, feature_groups=[32, 32], random_state=0
+    ).fit(X, y)
+    again = KernelClassifier().restore(model.classes_, *model.state())
+    assert again.kernel_ == model.kernel_
+    np.testing.assert_allclose(again.decision_function(X), model.decision_function(X), atol=1e-6)
+    given = KernelClassifier(
+        kernel="auto", bandwidth=30.0, penalty=1e-4, n_centers=n_centers, random_state=0
+    ).fit(X, y)
+    assert given.kernel_ in base.AUTO_KERNELS
+    assert (given.bandwidth_, given.penalty_) == (30.0, 1e-4)
