@@ -18,7 +18,7 @@ from typing import Annotated
 import typer
 
 from toptune import __version__
-from toptune.cli import data, doctor, model
+from toptune.cli import compare, data, doctor, model
 from toptune.errors import ToptuneError
 
 
@@ -55,6 +55,11 @@ for command in (
     doctor.doctor,
 ):
     app.command()(_interruptible(command))
+app.command()(
+    _interruptible(
+        compare.compare, kept="the same command goes on from the last epoch of fine-tuning"
+    )
+)
 
 
 def _print_version(wanted: bool) -> None:
