@@ -22,7 +22,9 @@ from toptune.cli import compare, data, doctor, model
 from toptune.errors import ToptuneError
 
 
-def _interruptible(command: Callable[..., None]) -> Callable[..., None]:
+def _interruptible(
+    command: Callable[..., None], *, kept: str = "what was extracted is kept in the cache"
+) -> Callable[..., None]:
     """`command` with an exit code and a line of its own for Ctrl-C, which Typer would swallow."""
 
     @functools.wraps(command)
@@ -30,7 +32,7 @@ def _interruptible(command: Callable[..., None]) -> Callable[..., None]:
         try:
             command(*args, **kwargs)
         except KeyboardInterrupt:
-            print("interrupted; what was extracted is kept in the cache", file=sys.stderr)
+            print(f"interrupted; {kept}", file=sys.stderr)
             raise typer.Exit(130) from None
 
     return run

@@ -74,7 +74,9 @@ def compare(
         return
     output.print_quarantine(found.quarantined)
     _print_methods(found)
+    output.console.print()
     _print_curve(found)
+    output.console.print()
     output.console.print(found.verdict, markup=False)
 
 

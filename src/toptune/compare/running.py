@@ -89,7 +89,8 @@ def compare(
     _check(backbone, budget, epochs, random_state)
     say = report or (lambda sentence: None)
     parts = training_and_test(data, labels, test_size, random_state)
-    say(f"{len(parts.train)} images to train on, {len(parts.test)} to compare on ({parts.split})")
+    drawn = "drawn at random" if parts.split == "random" else f"the {parts.split} split"
+    say(f"{len(parts.train)} images to train on, {len(parts.test)} to compare on ({drawn})")
     tuner = TopTuner(backbone=backbone, cache=None, random_state=random_state)
     features, top = top_tuned(tuner, parts.train)
     start = time.perf_counter()
