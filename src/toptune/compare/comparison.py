@@ -168,7 +168,7 @@ class Comparison:
         """One or two plain sentences: what fine-tuning gains or loses, and what it costs."""
         if self.fine_tuning is None or self.difference is None:
             accuracy = (
-                f"Top-tuning is right about {self.top_tuning.accuracy:.1%} of the test images"
+                f"Top-tuning is right on {100 * self.top_tuning.accuracy:.1f} % of the test images"
             )
             cost = f"after {duration(self.top_tuning.total_seconds)} of training"
             return f"{accuracy} {cost}; {self.skipped}."
