@@ -26,6 +26,7 @@ LAYERS = (
     ("backbone_choice",),
     ("tuner", "finetune"),
     ("diagnosis", "demo", "compare"),
+    ("study",),
     ("cli",),
 )
 LEVEL = {part: level for level, row in enumerate(LAYERS) for part in row}

@@ -18,7 +18,7 @@ from typing import Annotated
 import typer
 
 from toptune import __version__
-from toptune.cli import compare, data, doctor, model
+from toptune.cli import compare, data, doctor, model, study
 from toptune.errors import ToptuneError
 
 
@@ -62,6 +62,15 @@ app.command()(
         compare.compare, kept="the same command goes on from the last epoch of fine-tuning"
     )
 )
+
+studies = typer.Typer(
+    help="Many training processes over many data sets, resumable, and what they say.",
+    no_args_is_help=True,
+)
+for part in (study.run, study.status):
+    kept = "what has ended is recorded, and the same command goes on from there"
+    studies.command()(_interruptible(part, kept=kept))
+app.add_typer(studies, name="study")
 
 
 def _print_version(wanted: bool) -> None:

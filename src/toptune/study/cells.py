@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ import torch
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from toptune.features import Features, cache_dir, extract, load_backbone
+from toptune.features import Features, cache_dir, extract, load_backbone, make_engine
 from toptune.finetune import FineTuner
 from toptune.images import ImageSet
 from toptune.kernel import FeatureNormalizer
@@ -73,7 +72,10 @@ def study_features(dataset: Dataset, backbone: str, content: str) -> Features:
     path = folder / f"{dataset.info.name}-{name}-{digest}.safetensors"
     with FileLock(f"{path}.lock"):
         if not path.is_file():
-            extract(dataset.images, network, cache=None, strict=True).save(path, half=True)
+            # The converted network is kept, as for every user; the features are timed.
+            engine = make_engine(network, cache=cache_dir())
+            found = extract(dataset.images, network, engine=engine, cache=None, strict=True)
+            found.save(path, half=True)
     return Features.load(path, mapped=True)
 
 
@@ -160,6 +162,8 @@ def _head(
     X = np.asarray(features.X[train, columns])
     scale.fit(X[:1])
     T = np.asarray(features.X[test, columns])
+    proba: NDArray[np.float64] | None = None
+    loo: float | None = None
     if cell.head in KERNEL:
         head = kernel_head(cell.head, widths, seed=cell.seed)
         head.fit(Rows(X, transform=scale.transform), y, groups=groups)
@@ -176,9 +180,10 @@ def _head(
         head.fit(A, y)
         fitted = time.perf_counter()
         predicted = head.predict(B)
-        proba = head.predict_proba(B) if cell.head == "logistic" else None
+        if cell.head == "logistic":
+            proba = head.predict_proba(B)
         seconds = {"fit": fitted - start}
-        loo, chosen = None, str(getattr(head, "best_params_", ""))
+        chosen = str(getattr(head, "best_params_", ""))
     return Outcome(
         classes=head.classes_,
         predicted=predicted,

@@ -13,13 +13,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import yaml
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from toptune.demo import solar_cells
 from toptune.errors import DataError
@@ -130,6 +131,13 @@ def local_folder(name: str) -> Path | None:
     return folder if folder.is_dir() else None
 
 
+def is_here(name: str) -> bool:
+    """Tell whether a data set is on this machine."""
+    if name in _PACKAGES:
+        return name == "digits" or find_spec("elpv_dataset") is not None
+    return local_folder(name) is not None
+
+
 def load_dataset(name: str) -> Dataset:
     """List the images of a data set that is on this machine, with labels, groups and split.
 
@@ -160,7 +168,7 @@ def load_dataset(name: str) -> Dataset:
     else:
         images, test = open_images(folder), None
     images = replace(images, groups=_groups(info, images))
-    if info.test_groups:
+    if info.test_groups and images.groups is not None:
         test = np.isin(images.groups, info.test_groups)
     if (test is not None) != (info.split == "own"):
         raise DataError(

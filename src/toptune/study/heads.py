@@ -60,12 +60,14 @@ def check_head(name: str, settings: Mapping[str, Any]) -> None:
 def folds(labels: NDArray[Any], groups: NDArray[Any] | None, *, seed: int) -> list[Any]:
     """Three shuffled stratified folds, whole groups in each; positions of training and test.
 
-    Fewer images of a class than folds are allowed: some folds then lack the class.
+    Two where no class has three images. Classes may have fewer images than there are folds: some
+    folds then lack the class.
     """
-    if groups is not None and len(set(groups.tolist())) >= 3:
-        splitter: Any = StratifiedGroupKFold(3, shuffle=True, random_state=seed)
+    n_folds = min(3, int(np.unique(labels, return_counts=True)[1].max()))
+    if groups is not None and len(set(groups.tolist())) >= n_folds:
+        splitter: Any = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
     else:
-        splitter = StratifiedKFold(3, shuffle=True, random_state=seed)
+        splitter = StratifiedKFold(n_folds, shuffle=True, random_state=seed)
     found = list(splitter.split(labels, labels, groups))
     # A fold whose training part has one class, or whose test part is empty, says nothing.
     return [

@@ -63,6 +63,25 @@ def record_path(study: Path, cell_id: str) -> Path:
     return study / RECORDS / f"{cell_id}.json"
 
 
+def read_record(path: Path) -> Record:
+    """Read one record.
+
+    Raises
+    ------
+    DataError
+        If the file is damaged.
+    """
+    try:
+        record: Record = json.loads(path.read_text(encoding="utf-8"))
+        if record["id"] != path.stem:
+            raise ValueError(f"it is of the cell {record['id']}")
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{path} is damaged: {error!r}; delete it, and its cell runs again"
+        ) from error
+    return record
+
+
 def read_records(study: Path) -> dict[str, Record]:
     """Read all records of a study by the id of the cell.
 
@@ -80,14 +99,29 @@ def read_records(study: Path) -> dict[str, Record]:
         except (pa.ArrowException, KeyError, ValueError) as error:
             raise DataError(f"{table} is damaged: {error}") from error
     for path in sorted((study / RECORDS).glob("*.json")):
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-            found[record["id"]] = record
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(
-                f"{path} is damaged: {error!r}; delete it, and its cell runs again"
-            ) from error
+        record = read_record(path)
+        found[record["id"]] = record
     return found
+
+
+def forget_failed(study: Path) -> int:
+    """Delete the records of cells that failed, so that these run again, and return their number.
+
+    Raises
+    ------
+    StorageError
+        If a file cannot be written or deleted.
+    """
+    records = read_records(study)
+    failed = [i for i, record in records.items() if record["error"]]
+    try:
+        for cell_id in failed:
+            record_path(study, cell_id).unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageError(f"cannot delete {error.filename}: {error.strerror}") from error
+    if failed and (study / RESULTS).is_file():
+        write_results(study, [record for i, record in records.items() if i not in failed])
+    return len(failed)
 
 
 def write_results(study: Path, records: Iterable[Record]) -> Path:

@@ -16,6 +16,7 @@ import sys
 import time
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,8 +36,10 @@ def current_cell(study: Path, pid: int) -> Path:
     return study / CLAIMS / f"worker-{pid}"
 
 
-def work(study: Path, cells: Sequence[Cell], *, again: bool = False) -> None:
+def work(study: Path, cells: Sequence[Cell]) -> None:
     """Run all cells that have no record and that no other process runs.
+
+    Those of data sets that are not on this machine are passed over.
 
     Parameters
     ----------
@@ -44,8 +47,6 @@ def work(study: Path, cells: Sequence[Cell], *, again: bool = False) -> None:
         Folder of the study.
     cells : sequence of Cell
         In the order to try them.
-    again : bool
-        Also those whose record says that they failed.
 
     Raises
     ------
@@ -54,10 +55,11 @@ def work(study: Path, cells: Sequence[Cell], *, again: bool = False) -> None:
     """
     from filelock import FileLock, Timeout
 
+    from toptune.study.datasets import is_here
     from toptune.study.records import read_records, record_path
 
-    failed = {i for i, record in read_records(study).items() if again and record["error"]}
-    done = read_records(study).keys() - failed
+    here = {name for name in {cell.dataset for cell in cells} if is_here(name)}
+    done = read_records(study).keys()
     parent = os.getppid()
     shelf = _Shelf()
     claims = study / CLAIMS
@@ -65,15 +67,17 @@ def work(study: Path, cells: Sequence[Cell], *, again: bool = False) -> None:
     for cell in cells:
         if os.getppid() != parent:
             return  # who started this process has been killed
-        path = record_path(study, cell.id)
-        if cell.id in done or (path.exists() and cell.id not in failed):
+        path, lock = record_path(study, cell.id), claims / f"{cell.id}.lock"
+        if cell.dataset not in here or cell.id in done or path.exists():
             continue
         try:
-            with FileLock(claims / f"{cell.id}.lock", timeout=0):
-                if path.exists() and cell.id not in failed:
+            with FileLock(lock, timeout=0):
+                if path.exists():
                     continue  # another process ended it while this one looked
                 current_cell(study, os.getpid()).write_text(cell.id)
                 _run(study, cell, shelf)
+                with suppress(OSError):  # who still holds or awaits this lock will see the record
+                    lock.unlink()
         except Timeout:
             continue
     current_cell(study, os.getpid()).unlink(missing_ok=True)
@@ -106,18 +110,25 @@ class _Shelf:
         return self._features[1]
 
 
-def _run(study: Path, cell: Cell, shelf: _Shelf) -> None:
-    """Run one cell and write its record, also if it fails."""
-    from toptune.study import cells, measuring
-    from toptune.study.records import write_record
-    from toptune.versions import library_versions
-
+def blank_record(cell: Cell) -> dict[str, Any]:
+    """Return the part of a record that is known before the cell runs."""
     specification = cell.model_dump(mode="json") | {"settings": dict(cell.settings)}
-    record: dict[str, Any] = {
+    return {
         "id": cell.id,
         **specification,
         "error": None,
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+
+
+def _run(study: Path, cell: Cell, shelf: _Shelf) -> None:
+    """Run one cell and write its record, also if it fails."""
+    from toptune.errors import StorageError
+    from toptune.study import cells, measuring
+    from toptune.study.records import write_record
+    from toptune.versions import library_versions
+
+    record = blank_record(cell) | {
         "processor": measuring.processor(),
         "threads": cells.threads(),
         "versions": library_versions(),
@@ -130,9 +141,10 @@ def _run(study: Path, cell: Cell, shelf: _Shelf) -> None:
         features = None if cell.fine_tuning else shelf.features(cell.dataset, cell.backbone)
         start = time.perf_counter()
         record |= cells.run_cell(cell, dataset, features)
-    except Exception as error:  # noqa: BLE001 - whatever it is, the other cells go on
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            raise
+    except Exception as error:  # whatever it is, the other cells go on
+        full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+        if full or isinstance(error, StorageError):
+            raise  # the next cell could not be stored either
         record["error"] = f"{type(error).__name__}: {error}"
     record["wall_seconds"] = time.perf_counter() - start
     record["peak_memory"] = measuring.peak_memory()
@@ -145,7 +157,6 @@ def main() -> None:
     parser.add_argument("study", type=Path)
     parser.add_argument("--processors", required=True)
     parser.add_argument("--heads", default="")
-    parser.add_argument("--again", action="store_true")
     given = parser.parse_args()
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {int(k) for k in given.processors.split(",")})
@@ -158,9 +169,9 @@ def main() -> None:
         c for c in read_plan(given.study / "plan.yaml").cells() if not wanted or c.head in wanted
     ]
     try:
-        work(given.study, cells, again=given.again)
+        work(given.study, [c for c in cells if not wanted or c.head in wanted])
     except (ToptuneError, OSError) as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        sys.stderr.write(f"{type(error).__name__}: {error}\n")
         sys.exit(NO_STORAGE)
 
 

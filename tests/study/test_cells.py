@@ -1,0 +1,114 @@
+"""One training process: what it trains on, and what its record says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import balanced_accuracy_score, log_loss
+
+from toptune import TopTuner
+from toptune.study.cells import LEAST, part_of, run_cell, study_features
+from toptune.study.datasets import load_dataset
+from toptune.study.heads import HEADS
+from toptune.study.plan import Cell
+
+
+def cell(head: str = "gaussian", dataset: str = "animals3", **changes: Any) -> Cell:
+    values = {"dataset": dataset, "backbone": "efficientnet_lite0", "layers": "auto", "head": head}
+    return Cell(**(values | changes))
+
+
+@given(
+    counts=st.lists(st.integers(1, 40), min_size=2, max_size=5),
+    seed=st.integers(0, 99),
+    sizes=st.tuples(st.floats(0.01, 1), st.floats(0.01, 1)).map(sorted),
+)
+def test_parts_are_stratified_and_lie_in_each_other(
+    counts: list[int], seed: int, sizes: list[float]
+) -> None:
+    labels = np.repeat(np.arange(len(counts)).astype(str), counts)
+    labels = np.random.default_rng(seed).permutation(labels)
+    small, large = (part_of(labels, size, seed=seed) for size in sizes)
+    assert set(small) <= set(large)
+    for size, part in zip(sizes, (small, large), strict=True):
+        assert np.array_equal(part, np.unique(part))
+        for k, n in enumerate(counts):
+            own = int((labels[part] == str(k)).sum())
+            assert own == max(round(size * n), min(LEAST, n))
+    assert len(part_of(labels, 1.0, seed=seed)) == len(labels)
+
+
+@pytest.mark.parametrize("layers", ["auto", "last"])
+def test_a_record_says_what_a_tuner_finds(data: Path, layers: str) -> None:
+    dataset = load_dataset("monkeys10")
+    features = study_features(dataset, "efficientnet_lite0", dataset.content_hash())
+    record = run_cell(cell(dataset="monkeys10", layers=layers), dataset, features)
+    tuner = TopTuner(layers=layers, cache=None).fit(data / "monkeys10", split="train")
+    found = tuner.evaluate(data / "monkeys10", split="val")
+    assert record["accuracy"] == found.accuracy
+    assert record["loo_accuracy"] == tuner.loo_.accuracy
+    # Features of the last layer alone are in float32, those that the cells share in float16.
+    assert record["log_loss"] == pytest.approx(found.log_loss, rel=1e-2)
+    assert (record["n_train"], record["n_test"], record["n_classes"]) == (24, 9, 3)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_every_head_leaves_a_whole_record(data: Path, head: str) -> None:
+    dataset = load_dataset("animals3")
+    trains = head in ("full", "lp-ft", "last-block", "head-only")
+    wanted = cell(head, layers=None, settings=(("epochs", 1), ("learning_rate", 0.002)))
+    if not trains:
+        wanted = cell(head)
+    features = (
+        None if trains else study_features(dataset, "efficientnet_lite0", dataset.content_hash())
+    )
+    record = run_cell(wanted, dataset, features)
+    true, predicted = np.array(record["true"]), np.array(record["predicted"])
+    assert record["accuracy"] == np.mean(true == predicted)
+    assert record["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(true, predicted))
+    assert set(record["recalls"]) == {"bright", "dark", "striped"}
+    assert record["n_train"] == 21
+    assert len(true) == record["n_test"] == 9
+    stages = (
+        {"decode", "select", "fit", "predict"} if trains else {"decode_extract", "fit", "predict"}
+    )
+    assert stages <= set(record["seconds"])
+    assert all(value >= 0 for value in record["seconds"].values())
+    if not trains:
+        assert record["accuracy"] == 1.0  # the classes cannot be confused
+    if record["log_loss"] is not None:
+        assert record["log_loss"] < log_loss([0, 1, 2], np.full((3, 3), 1 / 3)) + 0.5
+
+
+def test_features_are_extracted_once_and_again_for_other_images(
+    data: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TOPTUNE_CACHE", str(tmp_path / "cache"))
+    dataset = load_dataset("animals3")
+    content = dataset.content_hash()
+    first = study_features(dataset, "efficientnet_lite0", content)
+    folder = tmp_path / "cache" / "studies"
+    (path,) = folder.glob("*.safetensors")
+    written = path.stat().st_mtime_ns
+    again = study_features(dataset, "efficientnet_lite0", content)
+    assert path.stat().st_mtime_ns == written
+    assert np.array_equal(first.X, again.X)
+    assert first.seconds == again.seconds > 0
+    study_features(dataset, "efficientnet_lite0", "0" * 64)
+    assert len(list(folder.glob("*.safetensors"))) == 2
+
+
+def test_smaller_parts_cost_their_share_of_the_extraction(data: Path) -> None:
+    dataset = load_dataset("animals3")
+    features = study_features(dataset, "efficientnet_lite0", dataset.content_hash())
+    whole, half = (
+        run_cell(cell("centroid", size=size), dataset, features)["seconds"]["decode_extract"]
+        for size in (1.0, 3 / 7)
+    )
+    assert half == pytest.approx(whole * 3 / 7)
+    assert whole == pytest.approx(features.seconds * 21 / 30)

@@ -1,0 +1,126 @@
+"""A plan is the product it says, cells are named by what they are, and faults are named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from toptune.errors import DataError
+from toptune.study.plan import Cell, Plan, read_plan
+
+PART = {"datasets": ["animals3"], "heads": ["gaussian"]}
+
+
+def cells(*parts: dict[str, object]) -> list[Cell]:
+    return Plan.model_validate({"name": "a", "parts": parts}).cells()
+
+
+def test_a_part_is_a_product() -> None:
+    part = {
+        "datasets": ["animals3", "brain_mri"],
+        "heads": ["gaussian", "ridge", "svc"],
+        "layers": ["last", "auto"],
+        "sizes": [0.5, 1.0],
+        "seeds": [0, 1, 2],
+    }
+    found = cells(part)
+    assert len(found) == 2 * 3 * 2 * 2 * 3
+    assert len({cell.id for cell in found}) == len(found)
+
+
+def test_cells_of_two_parts_are_run_once() -> None:
+    assert len(cells(PART, {**PART, "seeds": [0, 1]})) == 2
+
+
+def test_own_splits_are_not_repeated_where_nothing_is_drawn() -> None:
+    part = {"datasets": ["monkeys10", "animals3"], "heads": ["ridge"], "seeds": [0, 1, 2]}
+    assert [(c.dataset, c.seed) for c in cells(part)] == [
+        ("monkeys10", 0),
+        *(("animals3", seed) for seed in (0, 1, 2)),
+    ]
+    assert len(cells({**part, "sizes": [0.5]})) == 6  # the part of the images is drawn
+    assert len(cells({**part, "heads": ["full"]})) == 6  # batches are drawn
+
+
+def test_layers_do_not_multiply_heads_that_train_the_network() -> None:
+    found = cells({**PART, "heads": ["full", "ridge"], "layers": ["last", "auto"]})
+    assert [(c.head, c.layers) for c in found] == [
+        ("ridge", "auto"),
+        ("ridge", "last"),
+        ("full", None),
+    ]
+
+
+@given(
+    size=st.floats(0.01, 1.0),
+    seed=st.integers(0, 99),
+    epochs=st.integers(1, 50),
+    other=st.integers(1, 50),
+)
+def test_the_id_tells_specifications_apart(size: float, seed: int, epochs: int, other: int) -> None:
+    def cell(n: int) -> Cell:
+        return Cell(
+            dataset="animals3",
+            backbone="efficientnet_lite0",
+            layers=None,
+            head="full",
+            settings=(("epochs", n),),
+            size=size,
+            seed=seed,
+        )
+
+    assert (cell(epochs).id == cell(other).id) == (epochs == other)
+    assert cell(epochs).id == Cell.model_validate(cell(epochs).model_dump()).id
+
+
+def test_the_id_does_not_change_from_version_to_version() -> None:
+    cell = Cell(dataset="animals3", backbone="efficientnet_lite0", layers="auto", head="gaussian")
+    assert cell.id == "628dbda869a137dd"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"datasets": ["animals4"]}, "unknown data set 'animals4'; known are .*animals3"),
+        ({"heads": ["gausian"]}, "unknown head 'gausian'; known are gaussian"),
+        ({"backbones": ["lite9"]}, "unknown backbone 'lite9'; embedded are efficientnet_lite0"),
+        ({"heads": [{"name": "full", "settings": {"epoch": 3}}]}, "no setting 'epoch'.*epochs"),
+        ({"heads": [{"name": "svc", "settings": {"C": 3}}]}, "svc has no setting 'C'"),
+        ({"layers": ["first"]}, "'last' or 'auto'"),
+        ({"sizes": [0]}, "greater than 0"),
+        ({"sizes": [1.5]}, "less than or equal to 1"),
+        ({"seeds": [-1]}, "greater than or equal to 0"),
+        ({"seeds": []}, "at least 1"),
+        ({"colour": ["red"]}, "colour"),
+    ],
+)
+def test_a_wrong_plan_is_refused_in_words(
+    change: dict[str, object], message: str, make_study: Callable[..., Path]
+) -> None:
+    study = make_study(PART | change)
+    with pytest.raises(DataError, match=message) as raised:
+        read_plan(study / "plan.yaml")
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("text", ["", "name: a", "- 1", "name: a\nparts: []", "{", "\x00"])
+def test_what_is_no_plan_is_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "plan.yaml").write_text(text)
+    with pytest.raises(DataError, match=r"plan\.yaml is no"):
+        read_plan(tmp_path / "plan.yaml")
+
+
+def test_a_missing_plan_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"cannot read the plan .*plan\.yaml: No such file"):
+        read_plan(tmp_path / "plan.yaml")
+
+
+def test_the_plans_of_this_project_are_valid() -> None:
+    plans = list((Path(__file__).parents[2] / "studies").glob("*/plan.yaml"))
+    assert plans
+    for path in plans:
+        assert read_plan(path).cells()

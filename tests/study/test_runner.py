@@ -1,0 +1,252 @@
+"""Studies end whole, whatever happens: kills, full disks, changed images, two runs at a time."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from toptune.errors import DataError, StorageError
+from toptune.study import records, worker
+from toptune.study.plan import read_plan
+from toptune.study.records import forget_failed, read_records, write_record, write_results
+from toptune.study.runner import _divided, run_study, study_status
+
+MakeStudy = Callable[..., Path]
+
+FAST = ["gaussian", "ridge", "knn", "centroid"]
+PART = {"datasets": ["monkeys10", "animals3"], "heads": FAST, "sizes": [0.5, 1.0], "seeds": [0, 1]}
+TUNING = {
+    "datasets": ["animals3"],
+    "heads": [{"name": "head-only", "settings": {"epochs": 2, "learning_rate": 0.01}}],
+}
+
+
+def scores(study: Path) -> dict[str, Any]:
+    """What does not change from one run to another."""
+    names = ("accuracy", "log_loss", "predicted", "recalls", "n_train", "chosen", "error")
+    return {i: [record[name] for name in names] for i, record in read_records(study).items()}
+
+
+def start_run(study: Path) -> subprocess.Popen[bytes]:
+    """Run a study in another process, in a group of its own that can be killed as a whole."""
+    return subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "from toptune.cli import main; main()",
+            "study",
+            "run",
+            str(study),
+            "--workers",
+            "1",
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 300
+    while not condition():
+        assert process.poll() is None, process.stderr and process.stderr.read().decode()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def run_here(study: Path) -> None:
+    """Run a study in this process, as a worker does."""
+    worker.work(study, read_plan(study / "plan.yaml").cells())
+
+
+@pytest.mark.slow
+def test_a_killed_study_resumes_and_is_that_of_an_unbroken_run(
+    data: Path, make_study: MakeStudy
+) -> None:
+    whole = make_study(PART, name="whole")
+    status = run_study(whole, workers=1)
+    assert not status.waiting
+    assert not status.failed
+    assert len(status.records) == len(read_plan(whole / "plan.yaml").cells()) == 28
+
+    broken = make_study(PART, name="broken")
+    process = start_run(broken)
+    wait_for(lambda: len(list((broken / "records").glob("*.json"))) >= 3, process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    before = {path: path.read_bytes() for path in (broken / "records").glob("*.json")}
+    assert 3 <= len(before) < 28
+    run_study(broken, workers=1)
+    assert all(path.read_bytes() == content for path, content in before.items())  # not run twice
+    assert scores(broken) == scores(whole)
+
+
+@pytest.mark.slow
+def test_two_runs_divide_the_cells(data: Path, make_study: MakeStudy) -> None:
+    study = make_study(PART | {"seeds": [0]})
+    other = start_run(study)
+    run_study(study, workers=1)
+    assert other.wait(timeout=300) == 0
+    assert not study_status(study).waiting
+    assert not study_status(study).failed
+    leftovers = [path.name for path in (study / "claims").glob("worker-*")]
+    assert leftovers == []
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_costs_its_cell_only(data: Path, make_study: MakeStudy) -> None:
+    study = make_study(TUNING, PART | {"datasets": ["animals3"], "seeds": [0], "sizes": [1.0]})
+    (tuning,) = (cell for cell in read_plan(study / "plan.yaml").cells() if cell.fine_tuning)
+    process = start_run(study)
+
+    def at_work() -> list[str]:
+        notes = (study / "claims").glob("worker-*")
+        return [note.name for note in notes if note.read_text() == tuning.id]
+
+    wait_for(lambda: bool(at_work()), process)
+    os.kill(int(at_work()[0].split("-")[1]), signal.SIGKILL)
+    assert process.wait(timeout=300) == 0
+    status = study_status(study)
+    assert not status.waiting
+    (failed,) = status.failed
+    assert failed["id"] == tuning.id
+    assert failed["error"] == "its process died: signal 9"
+
+    status = run_study(study, workers=1, again=True)
+    assert not status.failed
+    assert not status.waiting
+
+
+def test_a_failed_cell_does_not_stop_the_others(data: Path, make_study: MakeStudy) -> None:
+    part = {"datasets": ["animals3"], "heads": ["centroid", "ridge"]}
+    study = make_study(part, part | {"backbones": ["no_such_net.in1k"]})
+    run_here(study)
+    status = study_status(study)
+    assert not status.waiting
+    assert sorted(record["head"] for record in status.failed) == ["centroid", "ridge"]
+    assert all("no_such_net" in record["error"] for record in status.failed)
+    assert status.by("backbone") == {
+        "efficientnet_lite0": (2, 0, 2),
+        "no_such_net.in1k": (0, 2, 2),
+    }
+    old = {path: path.read_bytes() for path in (study / "records").iterdir()}
+    run_here(study)  # what failed stays failed until it is asked for
+    assert {path: path.read_bytes() for path in (study / "records").iterdir()} == old
+    assert forget_failed(study) == 2
+    assert len(study_status(study).waiting) == 2
+    assert forget_failed(study) == 0
+
+
+def test_changed_images_are_noticed(data: Path, make_study: MakeStudy) -> None:
+    part = {"datasets": ["animals3"], "heads": ["centroid"]}
+    study = make_study(part)
+    run_here(study)
+    make_study(part | {"seeds": [0, 1]})
+    Image.new("RGB", (48, 40)).save(data / "animals3" / "dark" / "3.png")
+    with pytest.raises(DataError, match="images of the data set animals3 have changed since 1 "):
+        run_study(study, workers=1)
+
+
+def test_a_plan_that_grows_runs_what_is_new(data: Path, make_study: MakeStudy) -> None:
+    part = {"datasets": ["animals3"], "heads": ["centroid"]}
+    study = make_study(part)
+    run_here(study)
+    make_study(part | {"heads": ["ridge"]})
+    status = study_status(study)
+    assert (len(status.waiting), len(status.records), status.other) == (1, 0, 1)
+
+
+def test_absent_data_sets_are_left_and_named(data: Path, make_study: MakeStudy) -> None:
+    study = make_study({"datasets": ["animals3", "brain_mri"], "heads": ["centroid"]})
+    run_here(study)
+    status = run_study(study)  # which finds nothing to do
+    assert status.absent == ("brain_mri",)
+    assert [cell.dataset for cell in status.waiting] == ["brain_mri"]
+    with pytest.raises(DataError, match="none of the plan's data sets is on this machine"):
+        run_study(make_study({"datasets": ["brain_mri"], "heads": ["ridge"]}, name="b"))
+    with pytest.raises(DataError, match="the plan has no head 'svc'; it has centroid"):
+        run_study(study, heads=["svc"])
+
+
+def test_a_full_disk_stops_the_study(
+    data: Path, make_study: MakeStudy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = make_study({"datasets": ["animals3"], "heads": FAST})
+    real = records._write
+    written = []
+
+    def full(path: Path, content: bytes) -> None:
+        if len(written) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        written.append(path)
+        real(path, content)
+
+    monkeypatch.setattr(records, "_write", full)
+    with pytest.raises(StorageError, match="No space left on device"):
+        run_here(study)
+    assert len(read_records(study)) == 2  # nothing half written
+    monkeypatch.setattr(records, "_write", real)
+    run_here(study)
+    assert len(read_records(study)) == 4
+
+
+def test_a_worker_without_storage_ends_the_run(data: Path, make_study: MakeStudy) -> None:
+    study = make_study({"datasets": ["animals3"], "heads": ["centroid"]})
+    (study / "records").write_text("a file where the folder of records has to be")
+    with pytest.raises(StorageError, match=r"the study stops, and can be resumed: .*records"):
+        run_study(study, workers=1)
+
+
+def test_records_survive_parquet(tmp_path: Path) -> None:
+    first = {
+        "id": "a" * 16,
+        "settings": {"epochs": 3},
+        "recalls": {"x.y": 0.5, "": 1.0},
+        "seconds": {"fit": 1.5},
+        "versions": {"torch": "2"},
+        "predicted": [0, 1],
+        "log_loss": None,
+        "layers": None,
+        "error": None,
+    }
+    second = first | {"id": "b" * 16, "log_loss": 0.25, "layers": "auto", "settings": {}}
+    write_results(tmp_path, [second, first])
+    assert read_records(tmp_path) == {"a" * 16: first, "b" * 16: second}
+    newer = second | {"log_loss": 0.125}
+    write_record(tmp_path, newer)
+    assert read_records(tmp_path)["b" * 16] == newer
+
+
+def test_damaged_records_are_named(tmp_path: Path) -> None:
+    write_record(tmp_path, {"id": "a" * 16, "error": None})
+    path = tmp_path / "records" / f"{'a' * 16}.json"
+    path.write_text(path.read_text()[:10])
+    with pytest.raises(DataError, match=f"{'a' * 16}.json is damaged.*delete it"):
+        read_records(tmp_path)
+    path.write_text(json.dumps({"id": "b" * 16}))
+    with pytest.raises(DataError, match="it is of the cell b"):
+        read_records(tmp_path)
+    path.unlink()
+    (tmp_path / "results.parquet").write_bytes(b"PAR1 and nothing")
+    with pytest.raises(DataError, match=r"results\.parquet is damaged"):
+        read_records(tmp_path)
+
+
+def test_processors_are_divided(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("toptune.study.runner._processors", lambda: [2, 3, 5, 7])
+    assert _divided(2) == [[2, 5], [3, 7]]
+    assert _divided(3) == [[2, 7], [3], [5]]
+    assert _divided(5) == [[2], [3], [5], [7], [2]]
+    with pytest.raises(ValueError, match="workers must be >= 1, got 0"):
+        _divided(0)
