@@ -216,10 +216,10 @@ def _caution(plan: FineTuningPlan | None) -> str:
 def forecast_text(curve: Curve) -> str:
     """Say in a sentence what more images would bring."""
     found = curve.extrapolation
-    if found.status == "too few sizes":
-        return "too few images to say what more of them would bring"
     if curve.points[-1].test_accuracy == 1:
         return "all test images are right already: more images could show no gain on them"
+    if found.status == "too few sizes":
+        return "too few images to say what more of them would bring"
     if found.status == "flat":
         return "flat beyond chance: these numbers of images do not show that more would help"
     if found.status == "not identified":

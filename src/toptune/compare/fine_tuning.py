@@ -173,7 +173,8 @@ def _announcement(plan: FineTuningPlan, asked: int) -> str:
     if plan.resumed:
         return "fine-tuning: going on where it was interrupted"
     rate = "three learning rates tried" if plan.learning_rate is None else "one learning rate"
-    epochs = f"{plan.epochs} epochs" if plan.epochs == asked else f"{plan.epochs} of {asked} epochs"
+    some = "" if plan.epochs == asked else f" of {asked}"
+    epochs = f"{plan.epochs}{some} {'epoch' if plan.epochs == 1 else 'epochs'}"
     shorter = ", shortened to fit the budget" if plan.reduced else ""
     return f"fine-tuning: about {duration(plan.estimated_seconds)} ({epochs}, {rate}{shorter})"
 

@@ -80,24 +80,28 @@ def measured_curve(
                 if k == len(FRACTIONS) - 1:
                     found[s, k] = everything
                     continue
-                part = clone(tuner).fit_features(features.subset(draw[k]))
+                part = clone(tuner)
+                part._loaded = tuner._loaded  # the network, which need not be read again
+                part.fit_features(features.subset(draw[k]))
                 found[s, k] = part.loo_.accuracy, predicted_labels(part, test) != test.labels
                 advance(1)
     wrong = np.array([[found[s, k][1] for k in kept] for s in seeds])  # (S, K, n)
-    points = tuple(
-        CurvePoint(
-            fraction=FRACTIONS[k],
-            n=float(sizes[k]),
-            draws=1 if k == len(FRACTIONS) - 1 else len(seeds),
-            loo_accuracy=float(np.mean([found[s, k][0] for s in seeds])),
-            test_accuracy=float(1 - wrong[:, i].mean()),
+    points = []
+    for i, k in enumerate(kept):
+        drawn = seeds[:1] if k == len(FRACTIONS) - 1 else seeds  # of all images there is one draw
+        points.append(
+            CurvePoint(
+                fraction=FRACTIONS[k],
+                n=float(sizes[k]),
+                draws=len(drawn),
+                loo_accuracy=float(np.mean([found[s, k][0] for s in drawn])),
+                test_accuracy=float(1 - wrong[: len(drawn), i].mean()),
+            )
         )
-        for i, k in enumerate(kept)
-    )
     extrapolation = extrapolate(
         sizes[kept], wrong, groups=test.image_groups, random_state=tuner.random_state
     )
-    return Curve(points, extrapolation, time.perf_counter() - start)
+    return Curve(tuple(points), extrapolation, time.perf_counter() - start)
 
 
 def _far_apart(sizes: NDArray[np.float64]) -> list[int]:
