@@ -100,7 +100,7 @@ def _print_methods(found: Comparison) -> None:
     table.add_row("predicting the test images", *(output.seconds(m.predict_seconds) for m in both))
     table.add_row("memory at the peak", *(f"{m.peak_memory / 1e6:,.0f} MB" for m in both))
     if energy_available():
-        told = ("?" if m.energy_kwh is None else energy(m.energy_kwh) for m in both)
+        told = ("not known" if m.energy_kwh is None else energy(m.energy_kwh) for m in both)
         table.add_row("energy, estimated", *told)
     output.console.print(table)
     if not energy_available():
