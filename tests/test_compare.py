@@ -503,6 +503,6 @@ def test_forecasts_in_words() -> None:
     assert words("power law", known, unknown) == (
         "2 times the images: +1.2 points (0.4 to 2.1); 4 times the images: too uncertain to say"
     )
-    assert words("flat").startswith("flat beyond chance")
+    assert words("flat").startswith("no fall of the error beyond chance")
     assert words("not identified") == "too uncertain to say what more images would bring"
     assert words("too few sizes").startswith("too few images")

@@ -25,6 +25,8 @@ def test_a_comparison_for_people(toptune: Toptune, split_tree: Path, tiny_name: 
     assert "fine-tuning: about " in found.err
     for row in ("accuracy", "choosing hyperparameters", "training, in all", "memory at the peak"):
         assert f"\n{row} " in found.out
+    assert "\ndifference " in found.out
+    assert "over 9 images\n" in found.out
     assert "top-tuning on leave-one-out test images" in flat(found.out)
     assert "learning curve: " in found.out
     assert "Fine-tuning" in found.out.splitlines()[-2] + found.out.splitlines()[-3]

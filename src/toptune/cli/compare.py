@@ -74,6 +74,7 @@ def compare(
         return
     output.print_quarantine(found.quarantined)
     _print_methods(found)
+    _print_difference(found)
     output.console.print()
     _print_curve(found)
     output.console.print()
@@ -107,8 +108,23 @@ def _print_methods(found: Comparison) -> None:
         output.console.print("[dim]energy: not measured, codecarbon is not installed[/dim]")
 
 
+def _print_difference(found: Comparison) -> None:
+    """Print how sure the difference of the accuracies is."""
+    if (difference := found.difference) is None:
+        return
+    units = f"{difference.n} images"
+    if found.n_test_groups is not None:
+        units += f" in {found.n_test_groups} groups"
+    output.console.print(
+        f"difference {100 * difference.difference:+.1f} points, 95 % interval "
+        f"{100 * difference.low:.1f} to {100 * difference.high:.1f}, exact p "
+        f"{difference.p_value:.2g}, over {units}"
+    )
+
+
 def _stage(method: MethodOutcome, stage: str) -> str:
-    return output.seconds(method.seconds[stage]) if stage in method.seconds else ""
+    taken = method.seconds.get(stage, 0.0)
+    return output.seconds(taken) if taken else ""
 
 
 def _print_curve(found: Comparison) -> None:

@@ -221,7 +221,7 @@ def forecast_text(curve: Curve) -> str:
     if found.status == "too few sizes":
         return "too few images to say what more of them would bring"
     if found.status == "flat":
-        return "flat beyond chance: these numbers of images do not show that more would help"
+        return "no fall of the error beyond chance, so it does not show that more images would help"
     if found.status == "not identified":
         return "too uncertain to say what more images would bring"
     parts = []
