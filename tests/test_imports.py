@@ -18,14 +18,14 @@ SOURCE = Path(toptune.__file__).parent
 # A part, which is a module or a package of toptune, imports only from rows above its own.
 LAYERS = (
     ("errors",),
-    ("versions", "progress", "tensor_file"),
+    ("versions", "progress", "tensor_file", "energy", "measuring"),
     ("images",),
     ("features",),
-    ("kernel", "training", "metrics", "predictions"),
+    ("kernel", "training", "metrics", "learning_curve", "predictions"),
     ("model_file", "classifier"),
     ("backbone_choice",),
     ("tuner", "finetune"),
-    ("diagnosis", "demo"),
+    ("diagnosis", "demo", "compare"),
     ("study",),
     ("cli",),
 )

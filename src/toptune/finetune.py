@@ -53,7 +53,8 @@ class FineTuner(ImageClassifier):
         everything.
     learning_rate : float or "auto", default="auto"
         Of the last layer, at its highest. "auto" tries three on 80 % of the training images,
-        takes the one that is right most often on the rest, and trains anew on all of them.
+        takes the one that is right most often on the rest, and trains anew on all of them. The
+        rest shares no group with the 80 %, where images have groups (`ImageSet.groups`).
     layer_decay : float, default=0.8
         Factor of the learning rate from one layer to the one below, in (0, 1].
     epochs : int, default=15
@@ -65,8 +66,9 @@ class FineTuner(ImageClassifier):
     ema : bool, default=False
         Predict with an exponential moving average of the weights, of decay 0.99 per step.
     patience : int, optional
-        Stop after so many epochs in which the log-loss on 20 % of the training images, which are
-        then not trained on, was not the lowest so far; and take the weights of the lowest.
+        Stop after so many epochs in which the log-loss on 20 % of the training images (whole
+        groups, if there are any), which are then not trained on, was not the lowest so far; and
+        take the weights of the lowest.
     checkpoint : path, optional
         File that the state is written to after every epoch. If `fit` is killed, the same call goes
         on from there and ends with the same model; the file is removed at the end.

@@ -111,7 +111,9 @@ def test_the_grid_search_of_the_svc_is_that_of_scikit_learn() -> None:
 
 
 def test_unknown_heads_and_settings_are_named() -> None:
-    with pytest.raises(ValueError, match="unknown head 'forest'; known are kernel, gaussian, laplacian"):
+    with pytest.raises(
+        ValueError, match="unknown head 'forest'; known are kernel, gaussian, laplacian"
+    ):
         check_head("forest", {})
     with pytest.raises(ValueError, match="ridge has no setting 'alpha'"):
         check_head("ridge", {"alpha": 1.0})

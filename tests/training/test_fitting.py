@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,39 @@ def test_the_rate_is_chosen_on_training_images_that_were_held_out(
     again = done(tiny_fitting(tiny_name, recipe(epochs=1), learning_rate=fit.learning_rate))
     assert same_weights(fit.network, again.network)
     assert again.selection == []
+
+
+@pytest.mark.parametrize("settings", [AUTO, {"patience": 1}])
+def test_no_group_is_both_trained_and_validated_on(
+    tiny_name: str, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twins that are on both sides would choose the rate that learns images by heart."""
+    fit = tiny_fitting(tiny_name, recipe(epochs=1), **settings)
+    groups = np.array([f"object {i // 4}" for i in range(16)])
+    images = replace(fit.decoded.images, groups=groups)
+    fit.decoded = replace(fit.decoded, images=images)
+    seen: list[tuple[str, ...]] = []
+    decode_images = fitting_module.decode_images
+
+    def noting_decode(images: Any, *args: Any, **more: Any) -> Decoded:
+        seen.append(images.ids)
+        return decode_images(images, *args, **more)
+
+    monkeypatch.setattr(fitting_module, "decode_images", noting_decode)
+    rows, validation = fit._parts()
+    assert validation is not None
+    held_out = [fit.decoded.images.ids.index(name) for name in seen[0]]
+    assert len(held_out) in (4, 8)  # one object of each class, or one
+    assert not set(groups[rows]) & set(groups[held_out])
+    assert sorted([*rows, *held_out]) == list(range(16))
+
+
+def test_groups_decide_which_checkpoint_is_ones_own(tiny_name: str) -> None:
+    fit = tiny_fitting(tiny_name, recipe(epochs=1), **AUTO)
+    loose = fit._fingerprint()
+    images = replace(fit.decoded.images, groups=np.array([f"{i // 4}" for i in range(16)]))
+    fit.decoded = replace(fit.decoded, images=images)
+    assert fit._fingerprint() != loose
 
 
 def test_the_most_accurate_rate_wins_then_the_surest(tiny_name: str) -> None:

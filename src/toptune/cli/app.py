@@ -18,7 +18,7 @@ from typing import Annotated
 import typer
 
 from toptune import __version__
-from toptune.cli import data, datasets, doctor, model, study
+from toptune.cli import compare, data, datasets, doctor, model, study
 from toptune.errors import ToptuneError
 
 
@@ -57,6 +57,11 @@ for command in (
     doctor.doctor,
 ):
     app.command()(_interruptible(command))
+app.command()(
+    _interruptible(
+        compare.compare, kept="the same command goes on from the last epoch of fine-tuning"
+    )
+)
 
 app.command()(_interruptible(datasets.datasets, kept="what was fetched as a whole is kept"))
 

@@ -147,12 +147,18 @@ class Fitting:
     # ------------------------------------------------------------------------------ selection
 
     def _parts(self) -> tuple[NDArray[np.intp], ValidationData | None]:
-        """Rows to try learning rates on, and what to compare them on, if it is needed."""
+        """Rows to try learning rates on, and what to compare them on, if it is needed.
+
+        Where images have groups, no group is on both sides.
+        """
         if len(self.rates) == 1 and self.patience is None:
             return np.arange(len(self.codes)), None
         try:
             part, held_out = stratified_split(
-                self.codes, test_size=VALIDATION, random_state=self.random_state
+                self.codes,
+                test_size=VALIDATION,
+                random_state=self.random_state,
+                groups=self.decoded.images.groups,
             )
         except DataError as error:
             if self.patience is not None:
@@ -281,6 +287,9 @@ class Fitting:
             "random_state": self.random_state,
             "codes": self.codes.tolist(),
         }
+        groups = self.decoded.images.groups
+        if groups is not None:
+            what["groups"] = groups.tolist()
         text = json.dumps(what, sort_keys=True, default=np.generic.item)  # NumPy's numbers too
         digest = hashlib.sha256(text.encode())
         digest.update(np.ascontiguousarray(self.decoded.pixels).reshape(-1).data)
