@@ -22,8 +22,8 @@ from sklearn.model_selection import StratifiedKFold
 
 from toptune.features import Backbone, Features, extract, load_backbone
 from toptune.images import ImageSet
+from toptune.measuring import processor
 from toptune.study.datasets import Dataset, load_dataset, local_folder, registry
-from toptune.study.measuring import processor
 from toptune.versions import library_versions
 
 # Wide enough for the widest table, also where the output goes to a file.

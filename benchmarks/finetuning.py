@@ -21,8 +21,8 @@ import numpy as np
 import torch
 
 from toptune.finetune import FineTuner
+from toptune.measuring import processor
 from toptune.study.datasets import dataset_info
-from toptune.study.measuring import processor
 
 RESULTS = Path(__file__).parent / "results" / "finetuning.json"
 

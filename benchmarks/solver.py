@@ -39,7 +39,7 @@ from toptune.kernel.planner import measure_rates, predicted_seconds
 from toptune.kernel.preconditioner import Preconditioner
 from toptune.kernel.selection import PENALTIES
 from toptune.kernel.triangular import COLUMN_BLOCKS
-from toptune.study.measuring import peak_memory, reset_peak_memory
+from toptune.measuring import peak_memory, reset_peak_memory
 
 D, C = 1280, 10
 #: Standard deviation of the noise around the classes' centers: about nine of ten can be told.

@@ -12,7 +12,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from toptune.study import measuring
+from toptune import measuring
 
 COMMON = Path(__file__).parents[1] / "benchmarks/common.py"
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ import torch
 from filelock import FileLock
 from numpy.typing import NDArray
 
+from toptune.energy import EnergyMeter
 from toptune.features import Features, cache_dir, extract, load_backbone, make_engine
 from toptune.finetune import FineTuner
 from toptune.images import ImageSet
@@ -74,8 +75,10 @@ def study_features(dataset: Dataset, backbone: str, content: str) -> Features:
         if not path.is_file():
             # The converted network is kept, as for every user; the features are timed.
             engine = make_engine(network, cache=cache_dir())
-            found = extract(dataset.images, network, engine=engine, cache=None, strict=True)
-            found.save(path, half=True)
+            with EnergyMeter() as meter:
+                found = extract(dataset.images, network, engine=engine, cache=None, strict=True)
+            about = found.provenance | {"energy_kwh": meter.kwh}
+            replace(found, provenance=about).save(path, half=True)
     return Features.load(path, mapped=True)
 
 
@@ -106,16 +109,21 @@ def run_cell(cell: Cell, dataset: Dataset, features: Features | None) -> Record:
     Returns
     -------
     Record
-        Scores and times; who calls adds what it knows of the process.
+        Scores and times; who calls adds what it knows of the process. `extraction_kwh` is the share
+        of the energy of the extraction, None where it is not known.
     """
     train, test = dataset.split(seed=cell.seed, test_size=TEST_SIZE)
     labels = dataset.images.labels
     assert labels is not None
     train = train[part_of(labels[train], cell.size, seed=cell.seed)]
+    extraction_kwh: float | None = 0.0
     if features is None:
         outcome = _fine_tuned(cell, dataset, dataset.images.subset(train), test)
     else:
         outcome = _head(cell, features, train, test)
+        extraction_kwh = features.provenance.get("energy_kwh")
+        if extraction_kwh is not None:
+            extraction_kwh *= len(train) / len(features)
     true = labels[test]
     position = {label: k for k, label in enumerate(np.unique(labels).tolist())}
     recalls = {
@@ -135,6 +143,7 @@ def run_cell(cell: Cell, dataset: Dataset, features: Features | None) -> Record:
         "true": [position[label] for label in true.tolist()],
         "chosen": outcome.chosen,
         "seconds": outcome.seconds,
+        "extraction_kwh": extraction_kwh,
     }
 
 

@@ -123,8 +123,10 @@ def blank_record(cell: Cell) -> dict[str, Any]:
 
 def _run(study: Path, cell: Cell, shelf: _Shelf) -> None:
     """Run one cell and write its record, also if it fails."""
+    from toptune import measuring
+    from toptune.energy import EnergyMeter
     from toptune.errors import StorageError
-    from toptune.study import cells, measuring
+    from toptune.study import cells
     from toptune.study.records import write_record
     from toptune.versions import library_versions
 
@@ -140,7 +142,9 @@ def _run(study: Path, cell: Cell, shelf: _Shelf) -> None:
         record["data_sha256"] = content
         features = None if cell.fine_tuning else shelf.features(cell.dataset, cell.backbone)
         start = time.perf_counter()
-        record |= cells.run_cell(cell, dataset, features)
+        with EnergyMeter() as meter:
+            found = cells.run_cell(cell, dataset, features)
+        record |= found | {"energy_kwh": _total(meter.kwh, found.pop("extraction_kwh"))}
     except Exception as error:  # whatever it is, the other cells go on
         full = isinstance(error, OSError) and error.errno == errno.ENOSPC
         if full or isinstance(error, StorageError):
@@ -149,6 +153,12 @@ def _run(study: Path, cell: Cell, shelf: _Shelf) -> None:
     record["wall_seconds"] = time.perf_counter() - start
     record["peak_memory"] = measuring.peak_memory()
     write_record(study, record)
+
+
+def _total(*parts: float | None) -> float | None:
+    """Sum of energies, None if one is not known."""
+    known = [part for part in parts if part is not None]
+    return sum(known) if len(known) == len(parts) else None
 
 
 def main() -> None:
@@ -165,9 +175,7 @@ def main() -> None:
     from toptune.study.plan import read_plan
 
     wanted = set(filter(None, given.heads.split(",")))
-    cells = [
-        c for c in read_plan(given.study / "plan.yaml").cells() if not wanted or c.head in wanted
-    ]
+    cells = read_plan(given.study / "plan.yaml").cells()
     try:
         work(given.study, [c for c in cells if not wanted or c.head in wanted])
     except (ToptuneError, OSError) as error:
