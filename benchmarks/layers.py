@@ -163,13 +163,10 @@ def summary(records: list[dict[str, Any]]) -> dict[str, Any]:
 
     table = {arm: mean("accuracy", arm=arm, part="all") for arm in ARMS}
     loo = mean("loo_accuracy", arm="auto", part="all")
-    tuned = fine_tuned()
     rows = []
     for d in table["auto"]:
         gain = table["auto"][d] - table["last"][d]
-        theirs = [value for (name, _), value in tuned.items() if name == d]
-        tuned_mean = float(np.mean(theirs)) if theirs else ""
-        rows.append([d, table["last"][d], table["auto"][d], gain, loo[d], tuned_mean])
+        rows.append([d, table["last"][d], table["auto"][d], gain, loo[d]])
     last, auto = (np.array(list(table[arm].values())) for arm in ("last", "auto"))
     out: dict[str, Any] = {
         "last": float(last.mean()),
@@ -179,37 +176,15 @@ def summary(records: list[dict[str, Any]]) -> dict[str, Any]:
         "loo_error": float(np.mean([abs(loo[d] - table["auto"][d]) for d in loo])),
         "loo_bias": float(np.mean([loo[d] - table["auto"][d] for d in loo])),
     }
-    rows.append(
-        ["MEAN", out["last"], out["auto"], out["gain"], float(np.mean([*loo.values()])), ""]
-    )
-    columns = ["data set", "last", "auto", "gain", "leave-one-out (auto)", "fine-tuning"]
+    rows.append(["MEAN", out["last"], out["auto"], out["gain"], float(np.mean([*loo.values()]))])
+    columns = ["data set", "last", "auto", "gain", "leave-one-out (auto)"]
     common.print_table("test accuracy", columns, rows)
     for n in SMALL:
         few = {arm: mean("accuracy", arm=arm, part=f"n = {n}") for arm in ARMS}
         means = {arm: float(np.mean([*values.values()])) for arm, values in few.items()}
         out[f"n = {n}"] = {**means, "data sets": len(few["auto"])}
-    pairs = [
-        (tuned[r["dataset"], r["seed"]], r["accuracy"], r["n"])
-        for r in records
-        if (r["arm"], r["part"]) == ("auto", "all") and (r["dataset"], r["seed"]) in tuned
-    ]
-    if pairs:  # the same splits on both sides
-        theirs, ours, sizes = np.array(pairs).T
-        out["fine-tuning"] = {
-            "splits": len(pairs),
-            "most training images": int(sizes.max()),
-            "fine-tuning": float(theirs.mean()),
-            "auto": float(ours.mean()),
-        }
     common.console.print(json.dumps(out, indent=1))
     return out
-
-
-def fine_tuned() -> dict[tuple[str, int | None], float]:
-    """Accuracy of full fine-tuning by data set and split, as far as finetuning.py recorded it."""
-    path = RESULTS.parent / "finetuning.json"
-    records = json.loads(path.read_text())["records"] if path.exists() else []
-    return {(r["dataset"], r["seed"]): r["accuracy"] for r in records if r["mode"] == "full"}
 
 
 def main() -> None:

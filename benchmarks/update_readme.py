@@ -39,15 +39,6 @@ def accuracy_table() -> list[str]:
         f"points on average. All layers are extracted at {100 * rate['ratio']['auto']:.0f} % of "
         "the speed of the last one.",
     ]
-    tuned = summary.get("fine-tuning")
-    if tuned:
-        lines += [
-            "",
-            f"Fine-tuning all weights of the same network (10 epochs, one learning rate), measured "
-            f"on {tuned['splits']} splits of up to {tuned['most training images']} training images "
-            f"so far: {tuned['fine-tuning']:.3f}; many layers on the same splits: "
-            f"{tuned['auto']:.3f}.",
-        ]
     return [*lines, "", *heads_table()]
 
 
