@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score, log_loss
 
 from toptune import TopTuner
-from toptune.study.cells import LEAST, part_of, run_cell, study_features
+from toptune.study.cells import LEAST, part_of, run_cell, study_features, tuner_settings
 from toptune.study.datasets import load_dataset
 from toptune.study.heads import HEADS
 from toptune.study.plan import Cell
@@ -112,3 +112,12 @@ def test_smaller_parts_cost_their_share_of_the_extraction(data: Path) -> None:
     )
     assert half == pytest.approx(whole * 3 / 7)
     assert whole == pytest.approx(features.seconds * 21 / 30)
+
+
+def test_steps_are_a_limit_on_epochs() -> None:
+    given = {"epochs": 10, "steps": 440, "learning_rate": 0.001}
+    epochs = {n: tuner_settings(given, n)["epochs"] for n in (100, 704, 1000, 1836, 10**6)}
+    assert epochs == {100: 10, 704: 10, 1000: 7, 1836: 4, 10**6: 1}
+    assert tuner_settings(given, 100).keys() == {"epochs", "learning_rate"}
+    assert tuner_settings({"steps": 440, "batch_size": 32}, 1836)["epochs"] == 8
+    assert tuner_settings({}, 100) == {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import re
@@ -20,7 +21,7 @@ from toptune.study import report
 from toptune.study.analysis import Cells, Method, paired_difference
 from toptune.study.contents import all_tables
 from toptune.study.figures import FIGURES
-from toptune.study.records import Record, read_records
+from toptune.study.records import Record, read_records, write_record
 from toptune.study.report import readme_table, write_report
 from toptune.study.summary import Missing, Summary
 from toptune.study.tables import Head, Table, latex_text, markdown_text, shown
@@ -32,8 +33,10 @@ TABLES = list(all_tables(Summary(Cells(make_study(["one"])))))
 
 def write_study(folder: Path, records: list[Record]) -> Path:
     (folder / "records").mkdir(parents=True)
-    for k, row in enumerate(records):
-        (folder / "records" / f"{k}.json").write_text(json.dumps(row))
+    for row in records:
+        # The ids of synthetic records are words; those of real ones are names of files.
+        words = hashlib.sha256(row["id"].encode()).hexdigest()[:16]
+        write_record(folder, row | {"id": words if "/" in row["id"] else row["id"]})
     return folder
 
 

@@ -219,6 +219,18 @@ def _columns(cell: Cell, features: Features) -> tuple[slice, list[int]]:
     raise ValueError(f"the network {cell.backbone} has no layer {cell.layers!r}")
 
 
+def tuner_settings(settings: dict[str, Any], n: int) -> dict[str, Any]:
+    """Return the parameters of FineTuner for n images: `steps` becomes a number of epochs."""
+    given = dict(settings)
+    steps = given.pop("steps", None)
+    if steps is not None:
+        defaults = FineTuner()
+        per_epoch = n / given.get("batch_size", defaults.batch_size)
+        most = max(1, round(steps / per_epoch))
+        given["epochs"] = min(given.get("epochs", defaults.epochs), most)
+    return given
+
+
 def _fine_tuned(cell: Cell, dataset: Dataset, train: ImageSet, test: NDArray[np.intp]) -> Outcome:
     """Train the network; a killed training goes on where it stopped."""
     folder = cache_dir() / "studies"
@@ -230,7 +242,7 @@ def _fine_tuned(cell: Cell, dataset: Dataset, train: ImageSet, test: NDArray[np.
         checkpoint=folder / f"{cell.id}.checkpoint",
         strict=True,
         random_state=cell.seed,
-        **dict(cell.settings),  # type: ignore[arg-type]
+        **tuner_settings(dict(cell.settings), len(train)),
     )
     tuner.fit(train)
     fitted = time.perf_counter()

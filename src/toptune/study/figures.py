@@ -38,7 +38,8 @@ DARK = {
 }
 #: Colour and mark of each head.
 STYLES = {
-    "gaussian": ("#0072b2", "o"),
+    "kernel": ("#0072b2", "o"),
+    "gaussian": ("#3b9fc9", "o"),
     "laplacian": ("#3b9fc9", "D"),
     "linear": ("#a87900", "s"),
     "logistic": ("#009e73", "^"),
@@ -206,7 +207,7 @@ def times_figure(summary: Summary) -> Figure | Missing:
             linewidth=1.2,
             label=f"geometric mean {found.geometric_mean:.1f}, 95 % interval",
         )
-        color, mark = STYLES["gaussian"]
+        color, mark = STYLES["kernel"]
         axes.plot(
             found.ratios[order],
             range(len(order)),

@@ -34,8 +34,9 @@ RIVALS = ("logistic", "ridge", "svc", "knn", "centroid")
 FINE_TUNING = ("full", "lp-ft", "last-block", "head-only")
 HEADS = (*KERNEL, *RIVALS, *FINE_TUNING)
 
-# Parameters of FineTuner that a plan may set.
-_SETTINGS = ("epochs", "learning_rate", "layer_decay", "batch_size", "ema", "patience")
+# Parameters of FineTuner that a plan may set; and `steps`, how many it makes at most, about: where
+# there are many images, it sees them in fewer epochs.
+_SETTINGS = ("epochs", "steps", "learning_rate", "layer_decay", "batch_size", "ema", "patience")
 
 
 def check_head(name: str, settings: Mapping[str, Any]) -> None:

@@ -39,7 +39,7 @@ from toptune.study.analysis import (
 
 #: Heads in the order of tables and figures: ours, scikit-learn's, fine-tuning.
 ORDER = (
-    *("gaussian", "laplacian", "linear"),
+    *("kernel", "gaussian", "laplacian", "linear"),
     *("logistic", "ridge", "svc", "knn", "centroid"),
     *("full", "lp-ft", "last-block", "head-only"),
 )
@@ -82,8 +82,10 @@ class Summary:
         self.cells = cells
         self.methods = sorted(cells.methods, key=order_of)
         self.backbone = self._main_backbone()
-        self.reference = Method(self.backbone, "auto", "gaussian")
-        self.last = Method(self.backbone, "last", "gaussian")
+        # Our head as TopTuner has it; studies without it compare that of one kernel.
+        head = "kernel" if any(m.head == "kernel" for m in self.methods) else "gaussian"
+        self.reference = Method(self.backbone, "auto", head)
+        self.last = Method(self.backbone, "last", head)
         # Of several settings of one way to fine-tune, that with the most data sets comes first.
         tuned = [m for m in self.methods if m.layers is None and m.backbone == self.backbone]
         self.tuned = sorted(tuned, key=lambda m: (order_of(m)[:2], -self.n_datasets(m)))
