@@ -168,7 +168,7 @@ def differences_table(summary: Summary) -> Table:
     missing = [found.why for found in summary.differences if isinstance(found, Missing)]
     return Table(
         "differences",
-        f"Top-tuning ({summary.reference.head}, many layers) minus other methods, points of accuracy",
+        f"Top-tuning ({summary.reference.head}, many layers) minus others, points of accuracy",
         (
             Head("minus"),
             Head("mean", "points"),
