@@ -143,9 +143,14 @@ def test_a_failed_cell_does_not_stop_the_others(data: Path, make_study: MakeStud
     old = {path: path.read_bytes() for path in (study / "records").iterdir()}
     run_here(study)  # what failed stays failed until it is asked for
     assert {path: path.read_bytes() for path in (study / "records").iterdir()} == old
-    assert forget_failed(study) == 2
-    assert len(study_status(study).waiting) == 2
-    assert forget_failed(study) == 0
+    # A wrong word does not cost records.
+    with pytest.raises(DataError, match="the plan has no head 'svm'"):
+        run_study(study, heads=["svm"], again=True)
+    failed = [record["id"] for record in study_status(study).failed]
+    assert forget_failed(study, failed[:1]) == 1
+    assert [cell.id for cell in study_status(study).waiting] == failed[:1]
+    assert forget_failed(study, failed) == 1
+    assert forget_failed(study, failed) == 0
 
 
 def test_changed_images_are_noticed(data: Path, make_study: MakeStudy) -> None:

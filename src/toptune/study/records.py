@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -104,8 +104,15 @@ def read_records(study: Path) -> dict[str, Record]:
     return found
 
 
-def forget_failed(study: Path) -> int:
-    """Delete the records of cells that failed, so that these run again, and return their number.
+def forget_failed(study: Path, among: Container[str]) -> int:
+    """Delete the records of failed cells, so that these run again, and return their number.
+
+    Parameters
+    ----------
+    study : Path
+        Folder of the study.
+    among : container of str
+        Ids of the cells to look at.
 
     Raises
     ------
@@ -113,7 +120,7 @@ def forget_failed(study: Path) -> int:
         If a file cannot be written or deleted.
     """
     records = read_records(study)
-    failed = [i for i, record in records.items() if record["error"]]
+    failed = [i for i, record in records.items() if record["error"] and i in among]
     try:
         for cell_id in failed:
             record_path(study, cell_id).unlink(missing_ok=True)

@@ -326,11 +326,21 @@ def _sentence(summary: Summary) -> str:
     ratio = _in_brackets(times.interval, 1, "range").rstrip("; ")
     return (
         f"Top-tuning ({method_title(summary.reference, summary)}) against fine-tuning all weights "
-        f"of the same network on {len(versus.datasets)} of them: {points} points of accuracy"
+        f"of the same network{_as_given(summary)} on {len(versus.datasets)} of them: {points} "
+        "points of accuracy"
         f" ({between}Wilcoxon p {shown(versus.p_value, 'p')})"
         f", better on {versus.wins} and worse on {versus.losses}, "
         f"trained {faster} times faster" + (f" ({ratio})" if ratio else "") + "."
     )
+
+
+def _as_given(summary: Summary) -> str:
+    """Return the settings of fine-tuning, which nobody searched for better ones."""
+    full = summary.full
+    if isinstance(full, Missing) or not full.settings:
+        return ""
+    given = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in full.settings)
+    return f" ({given}; no search for better ones)"
 
 
 def _common_table(summary: Summary, methods: list[Method]) -> str:

@@ -35,7 +35,7 @@ from toptune.study.records import (
 )
 from toptune.study.worker import NO_STORAGE, blank_record, current_cell
 
-#: A worker that died is started anew, unless so many have died one after another.
+#: A worker that died is started anew, unless so many have died in this run.
 _DEATHS = 5
 _POLL_SECONDS = 1.0
 
@@ -153,8 +153,6 @@ def run_study(
     StorageError
         If a record cannot be written; what runs is stopped, and the study can be resumed.
     """
-    if again:
-        forget_failed(study)
     status = study_status(study)
     _check_heads(status, heads)
     todo = [
@@ -162,11 +160,14 @@ def run_study(
         for cell in status.cells
         if cell.dataset not in status.absent
         and (not heads or cell.head in heads)
-        and cell.id not in status.records
+        and (cell.id not in status.records or (again and status.records[cell.id]["error"]))
     ]
     if not todo:
         return status
     _check_contents(status, dict.fromkeys(cell.dataset for cell in todo))
+    if again:
+        forget_failed(study, {cell.id for cell in todo})
+        status = study_status(study)
     processors = _divided(min(workers or len(_processors()), len(todo)))
     _Crew(study, processors, heads=heads, status=status, watch=watch).work()
     return study_status(study)
