@@ -17,10 +17,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from toptune.errors import DataError, StorageError
-from toptune.study.analysis import Cells, column_table, mean_seconds
+from toptune.study.analysis import Cells, column_table
 from toptune.study.contents import all_tables, method_title
 from toptune.study.figures import DARK, FIGURES, inline_svg, png_bytes, svg_text
 from toptune.study.inference import bootstrap_interval
@@ -356,21 +354,17 @@ def _common_table(summary: Summary, methods: list[Method]) -> str:
         Head(f"accuracy, mean of {n} data sets", "score"),
         Head("top-tuning minus it, points", "points"),
         Head("95 % interval", "points range"),
-        Head("training seconds", "seconds"),
     )
     best = found.scores[:, methods.index(summary.reference)]
     rows: list[tuple[Any, ...]] = []
     for method, scores in zip(methods, found.scores.T, strict=True):
         gain = None if method == summary.reference else 100 * (best - scores)
-        seconds = mean_seconds(summary.cells, method)
-        known = [seconds[name] for name in found.datasets if name in seconds]
         rows.append(
             (
                 method_title(method, summary),
                 float(scores.mean()),
                 None if gain is None else float(gain.mean()),
                 None if gain is None else bootstrap_interval(gain),
-                float(np.exp(np.mean(np.log(known)))) if known else None,
             )
         )
     return Table("readme", "", heads, rows).markdown()
