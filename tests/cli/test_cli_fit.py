@@ -21,6 +21,7 @@ FIT_KEYS = {
     "n",
     "n_features",
     "classes",
+    "kernel",
     "bandwidth",
     "penalty",
     "backbone",
