@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import resource
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -19,12 +18,16 @@ def peak_memory() -> int:
     """Return the most bytes that this process has had in memory, since `reset_peak_memory`.
 
     What getrusage says, the fallback, is never less than the peak of the process that started this
-    one, and cannot be reset.
+    one, and cannot be reset. 0 where the system does not say, as on Windows.
     """
     status = Path("/proc/self/status")
     for line in status.read_text().splitlines() if status.exists() else ():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
+    try:
+        import resource
+    except ImportError:
+        return 0
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from toptune.study.cells import LEAST, part_of, run_cell, study_features, tuner_
 from toptune.study.datasets import load_dataset
 from toptune.study.heads import HEADS
 from toptune.study.plan import Cell
+from toptune.training import fitting
 
 
 def cell(head: str = "gaussian", dataset: str = "animals3", **changes: Any) -> Cell:
@@ -47,7 +49,7 @@ def test_parts_are_stratified_and_lie_in_each_other(
 def test_a_record_says_what_a_tuner_finds(data: Path, layers: str) -> None:
     dataset = load_dataset("monkeys10")
     features = study_features(dataset, "efficientnet_lite0", dataset.content_hash())
-    record = run_cell(cell(dataset="monkeys10", layers=layers), dataset, features)
+    record = run_cell(cell("kernel", "monkeys10", layers=layers), dataset, features)
     tuner = TopTuner(layers=layers, cache=None).fit(data / "monkeys10", split="train")
     found = tuner.evaluate(data / "monkeys10", split="val")
     assert record["accuracy"] == found.accuracy
@@ -121,3 +123,56 @@ def test_steps_are_a_limit_on_epochs() -> None:
     assert tuner_settings(given, 100).keys() == {"epochs", "learning_rate"}
     assert tuner_settings({"steps": 440, "batch_size": 32}, 1836)["epochs"] == 8
     assert tuner_settings({}, 100) == {}
+
+
+def test_a_checkpoint_of_another_training_is_no_obstacle(data: Path, tmp_path: Path) -> None:
+    """Found in use: a cell whose checkpoint did not fit failed, and failed again when retried."""
+    dataset = load_dataset("animals3")
+    settings = (("epochs", 1), ("learning_rate", 0.01))
+    wanted = cell("head-only", layers=None, settings=settings)
+    checkpoint = tmp_path / "cell.checkpoint"
+    plain = run_cell(wanted, dataset, None, checkpoint=checkpoint)
+    checkpoint.write_bytes(b"of something else")
+    again = run_cell(wanted, dataset, None, checkpoint=checkpoint)
+    assert again["predicted"] == plain["predicted"]
+    assert not again["resumed"]
+    assert not checkpoint.exists()
+
+
+def test_a_killed_training_goes_on_within_its_cell(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = load_dataset("animals3")
+    settings = (("epochs", 3), ("learning_rate", 0.01))
+    wanted = cell("head-only", layers=None, settings=settings)
+    whole = run_cell(wanted, dataset, None)
+    checkpoint = tmp_path / "cell.checkpoint"
+    write = fitting.save_tensors
+
+    def write_and_die(*arguments: Any, **options: Any) -> None:
+        write(*arguments, **options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fitting, "save_tensors", write_and_die)
+    with pytest.raises(KeyboardInterrupt):
+        run_cell(wanted, dataset, None, checkpoint=checkpoint)
+    monkeypatch.setattr(fitting, "save_tensors", write)
+    resumed = run_cell(wanted, dataset, None, checkpoint=checkpoint)
+    assert resumed["resumed"]
+    assert not whole["resumed"]
+    assert resumed["predicted"] == whole["predicted"]
+    assert resumed["log_loss"] == pytest.approx(whole["log_loss"], rel=1e-6)
+
+
+def test_groups_of_test_images_are_recorded(data: Path) -> None:
+    dataset = load_dataset("animals3")
+    features = study_features(dataset, "efficientnet_lite0", dataset.content_hash())
+    assert run_cell(cell("centroid"), dataset, features)["groups"] is None
+    names = np.array([f"shot {i // 2}" for i in range(len(dataset.images))])
+    grouped = replace(dataset, images=replace(dataset.images, groups=names))
+    record = run_cell(cell("centroid"), grouped, replace(features, image_groups=names))
+    _, test = grouped.split(seed=0)
+    assert len(record["groups"]) == len(test)
+    same = names[test][:, None] == names[test]
+    codes = np.array(record["groups"])
+    assert np.array_equal(codes[:, None] == codes, same)

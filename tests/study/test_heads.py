@@ -66,6 +66,8 @@ def test_folds_keep_groups_and_classes() -> None:
     assert sorted(np.concatenate([test for _, test in found]).tolist()) == list(range(60))
     for train, test in found:
         assert not set(groups[train]) & set(groups[test])
+    two = folds(labels, np.arange(60) % 2, seed=0)  # two groups: two folds, never images alone
+    assert len(two) == 2
     assert not all(
         np.array_equal(a[1], b[1])
         for a, b in zip(found, folds(labels, groups, seed=1), strict=True)

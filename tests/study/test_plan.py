@@ -82,6 +82,10 @@ def test_the_id_does_not_change_from_version_to_version() -> None:
     assert cell.id == "628dbda869a137dd"
 
 
+def tuned(**settings: object) -> dict[str, object]:
+    return {"heads": [{"name": "full", "settings": settings}]}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -90,6 +94,13 @@ def test_the_id_does_not_change_from_version_to_version() -> None:
         ({"backbones": ["lite9"]}, "unknown backbone 'lite9'; embedded are efficientnet_lite0"),
         ({"heads": [{"name": "full", "settings": {"epoch": 3}}]}, "no setting 'epoch'.*epochs"),
         ({"heads": [{"name": "svc", "settings": {"C": 3}}]}, "svc has no setting 'C'"),
+        (tuned(learning_rate="1e-3"), "learning_rate must be a number > 0, got '1e-3'; in YAML"),
+        (tuned(learning_rate=-1), "learning_rate must be a number > 0, got -1"),
+        (tuned(epochs="ten"), "epochs must be a whole number >= 1, got 'ten'"),
+        (tuned(epochs=0), "epochs must be a whole number >= 1, got 0"),
+        (tuned(epochs=True), "epochs must be a whole number >= 1, got True"),
+        (tuned(layer_decay=1.5), "layer_decay must be a number > 0 and <= 1, got 1.5"),
+        (tuned(ema=1), "ema must be true or false, got 1"),
         ({"layers": ["first"]}, "'last' or 'auto'"),
         ({"sizes": [0]}, "greater than 0"),
         ({"sizes": [1.5]}, "less than or equal to 1"),
@@ -105,6 +116,7 @@ def test_a_wrong_plan_is_refused_in_words(
     with pytest.raises(DataError, match=message) as raised:
         read_plan(study / "plan.yaml")
     assert "\n" not in str(raised.value)
+    assert "at least 1 item" not in str(raised.value) or change.get("seeds") == []
 
 
 @pytest.mark.parametrize("text", ["", "name: a", "- 1", "name: a\nparts: []", "{", "\x00"])
@@ -124,3 +136,15 @@ def test_the_plans_of_this_project_are_valid() -> None:
     assert plans
     for path in plans:
         assert read_plan(path).cells()
+
+
+def test_settings_within_their_ranges_are_taken() -> None:
+    given = {"epochs": 3, "learning_rate": "auto", "layer_decay": 1, "ema": True, "patience": 2}
+    (cell,) = cells({**PART, "heads": [{"name": "full", "settings": given}]})
+    assert dict(cell.settings) == given
+
+
+def test_one_setting_may_be_of_several_types() -> None:
+    """Found in use: a plan with `learning_rate: auto` beside a number could not be ordered."""
+    heads = [{"name": "full", "settings": {"learning_rate": rate}} for rate in (0.001, "auto")]
+    assert len(cells({**PART, "heads": heads})) == 2

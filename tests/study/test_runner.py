@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +20,13 @@ from PIL import Image
 from toptune.errors import DataError, StorageError
 from toptune.study import records, worker
 from toptune.study.plan import read_plan
-from toptune.study.records import forget_failed, read_records, write_record, write_results
+from toptune.study.records import (
+    forget_failed,
+    read_records,
+    unpack_results,
+    write_record,
+    write_results,
+)
 from toptune.study.runner import _divided, run_study, study_status
 
 MakeStudy = Callable[..., Path]
@@ -115,7 +122,7 @@ def test_a_worker_that_is_killed_costs_its_cell_only(data: Path, make_study: Mak
         return [note.name for note in notes if note.read_text() == tuning.id]
 
     wait_for(lambda: bool(at_work()), process)
-    os.kill(int(at_work()[0].split("-")[1]), signal.SIGKILL)
+    os.kill(int(at_work()[0].rsplit("-", 1)[1]), signal.SIGKILL)
     assert process.wait(timeout=300) == 0
     status = study_status(study)
     assert not status.waiting
@@ -227,10 +234,32 @@ def test_records_survive_parquet(tmp_path: Path) -> None:
     }
     second = first | {"id": "b" * 16, "log_loss": 0.25, "layers": "auto", "settings": {}}
     write_results(tmp_path, [second, first])
-    assert read_records(tmp_path) == {"a" * 16: first, "b" * 16: second}
+    packed = read_records(tmp_path)
+    assert packed == {"a" * 16: first, "b" * 16: second}
+    unpack_results(tmp_path)
+    assert read_records(tmp_path) == packed
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["records"]
     newer = second | {"log_loss": 0.125}
     write_record(tmp_path, newer)
+    unpack_results(tmp_path)  # which leaves what is there
     assert read_records(tmp_path)["b" * 16] == newer
+    (tmp_path / "records" / f"{'b' * 16}.json").unlink()
+    assert read_records(tmp_path).keys() == {"a" * 16}  # it was deleted, and is to run again
+
+
+def test_a_copy_with_the_table_alone_goes_on(data: Path, make_study: MakeStudy) -> None:
+    part = {"datasets": ["animals3"], "heads": ["centroid"]}
+    study = make_study(part)
+    run_here(study)
+    write_results(study, read_records(study).values())
+    before = read_records(study)
+    shutil.rmtree(study / "records")
+    make_study(part | {"heads": ["centroid", "ridge"]})
+    assert len(study_status(study).waiting) == 1
+    run_here(study)
+    after = read_records(study)
+    assert len(after) == 2
+    assert before.items() <= after.items()
 
 
 def test_damaged_records_are_named(tmp_path: Path) -> None:
@@ -242,7 +271,7 @@ def test_damaged_records_are_named(tmp_path: Path) -> None:
     path.write_text(json.dumps({"id": "b" * 16}))
     with pytest.raises(DataError, match="it is of the cell b"):
         read_records(tmp_path)
-    path.unlink()
+    shutil.rmtree(tmp_path / "records")
     (tmp_path / "results.parquet").write_bytes(b"PAR1 and nothing")
     with pytest.raises(DataError, match=r"results\.parquet is damaged"):
         read_records(tmp_path)

@@ -220,7 +220,7 @@ def paired_difference(
 def paired_images(
     record_a: Record, record_b: Record, *, random_state: int = 0
 ) -> metrics.PairedDifference:
-    """Compare two records of one data set over its test images.
+    """Compare two records of one data set over its test images, or over their groups.
 
     Raises
     ------
@@ -236,7 +236,11 @@ def paired_images(
             f"({record_b['dataset']}) were not tested on the same images"
         )
     return metrics.paired_difference(
-        record_a["true"], record_a["predicted"], record_b["predicted"], random_state=random_state
+        record_a["true"],
+        record_a["predicted"],
+        record_b["predicted"],
+        groups=record_a.get("groups"),
+        random_state=random_state,
     )
 
 

@@ -2,7 +2,8 @@
 
 Features are extracted once per data set and network, of all layers that "auto" stands for, and
 kept in a file; cells of "last" take its columns of them. The time of the extraction counts in every
-record that uses it, for as many images as the cell trained on.
+record that uses it, for as many images as the cell trained on; that of another processor or number
+of threads does not, these extract for themselves.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,11 +20,13 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from toptune.energy import EnergyMeter
+from toptune.errors import ModelFileError
 from toptune.features import Features, cache_dir, extract, load_backbone, make_engine
 from toptune.finetune import FineTuner
 from toptune.images import ImageSet
 from toptune.kernel import FeatureNormalizer
 from toptune.kernel.operators import Rows
+from toptune.measuring import processor
 from toptune.study.datasets import Dataset
 from toptune.study.heads import KERNEL, kernel_head, rival, span_coordinates
 from toptune.study.plan import TEST_SIZE, Cell
@@ -68,13 +72,15 @@ def study_features(dataset: Dataset, backbone: str, content: str) -> Features:
     folder.mkdir(parents=True, exist_ok=True)
     name = "".join(c if c.isalnum() or c in "-_." else "-" for c in backbone)
     network = load_backbone(backbone, layers="auto", view="whole")
-    spec = {**network.spec(), "content": content}
+    machine = {"processor": processor(), "threads": threads()}  # whose seconds they are
+    spec = {**network.spec(), **machine, "content": content}
     digest = hashlib.sha256(repr(sorted(spec.items())).encode()).hexdigest()[:16]
     path = folder / f"{dataset.info.name}-{name}-{digest}.safetensors"
     with FileLock(f"{path}.lock"):
         if not path.is_file():
-            # The converted network is kept, as for every user; the features are timed.
+            # The network is converted once per machine; what is timed is the extraction.
             engine = make_engine(network, cache=cache_dir())
+            extract(dataset.images.subset([0]), network, engine=engine, cache=None, strict=True)
             with EnergyMeter() as meter:
                 found = extract(dataset.images, network, engine=engine, cache=None, strict=True)
             about = found.provenance | {"energy_kwh": meter.kwh}
@@ -92,9 +98,12 @@ class Outcome:
     seconds: dict[str, float]
     loo_accuracy: float | None = None
     chosen: str = ""
+    resumed: bool = False
 
 
-def run_cell(cell: Cell, dataset: Dataset, features: Features | None) -> Record:
+def run_cell(
+    cell: Cell, dataset: Dataset, features: Features | None, *, checkpoint: Path | None = None
+) -> Record:
     """Train and test.
 
     Parameters
@@ -105,12 +114,15 @@ def run_cell(cell: Cell, dataset: Dataset, features: Features | None) -> Record:
         That of the cell.
     features : Features or None
         Of all images of the data set by the cell's network; None for heads that train it.
+    checkpoint : Path, optional
+        File that keeps the state of such a training, from which a killed one goes on.
 
     Returns
     -------
     Record
         Scores and times; who calls adds what it knows of the process. `extraction_kwh` is the share
-        of the energy of the extraction, None where it is not known.
+        of the energy of the extraction, None where it is not known; `resumed` tells of a training
+        that went on from a checkpoint.
     """
     train, test = dataset.split(seed=cell.seed, test_size=TEST_SIZE)
     labels = dataset.images.labels
@@ -118,7 +130,7 @@ def run_cell(cell: Cell, dataset: Dataset, features: Features | None) -> Record:
     train = train[part_of(labels[train], cell.size, seed=cell.seed)]
     extraction_kwh: float | None = 0.0
     if features is None:
-        outcome = _fine_tuned(cell, dataset, dataset.images.subset(train), test)
+        outcome = _fine_tuned(cell, dataset, dataset.images.subset(train), test, checkpoint)
     else:
         outcome = _head(cell, features, train, test)
         extraction_kwh = features.provenance.get("energy_kwh")
@@ -141,10 +153,21 @@ def run_cell(cell: Cell, dataset: Dataset, features: Features | None) -> Record:
         "recalls": recalls,
         "predicted": [position[label] for label in outcome.predicted.tolist()],
         "true": [position[label] for label in true.tolist()],
+        "groups": _codes(dataset, test),
         "chosen": outcome.chosen,
         "seconds": outcome.seconds,
         "extraction_kwh": extraction_kwh,
+        "resumed": outcome.resumed,
     }
+
+
+def _codes(dataset: Dataset, test: NDArray[np.intp]) -> list[int] | None:
+    """Numbers of the groups of the test images, None where there are none."""
+    groups = dataset.images.groups
+    if groups is None:
+        return None
+    codes: list[int] = np.unique(groups[test], return_inverse=True)[1].tolist()
+    return codes
 
 
 def _log_loss(outcome: Outcome, true: NDArray[Any]) -> float | None:
@@ -231,20 +254,32 @@ def tuner_settings(settings: dict[str, Any], n: int) -> dict[str, Any]:
     return given
 
 
-def _fine_tuned(cell: Cell, dataset: Dataset, train: ImageSet, test: NDArray[np.intp]) -> Outcome:
+def _fine_tuned(
+    cell: Cell,
+    dataset: Dataset,
+    train: ImageSet,
+    test: NDArray[np.intp],
+    checkpoint: Path | None,
+) -> Outcome:
     """Train the network; a killed training goes on where it stopped."""
-    folder = cache_dir() / "studies"
-    folder.mkdir(parents=True, exist_ok=True)
     tuner = FineTuner(
         backbone=cell.backbone,
         mode=cell.head,  # type: ignore[arg-type]
         flip=dataset.info.flip,
-        checkpoint=folder / f"{cell.id}.checkpoint",
+        checkpoint=checkpoint,
         strict=True,
         random_state=cell.seed,
         **tuner_settings(dict(cell.settings), len(train)),
     )
-    tuner.fit(train)
+    resumed = checkpoint is not None and checkpoint.exists()
+    try:
+        tuner.fit(train)
+    except ModelFileError:  # the checkpoint is damaged, or of another machine or version
+        if checkpoint is None or not checkpoint.exists():
+            raise
+        checkpoint.unlink()
+        resumed = False
+        tuner.fit(train)
     fitted = time.perf_counter()
     proba = tuner.predict_proba(dataset.images.subset(test))
     return Outcome(
@@ -252,6 +287,7 @@ def _fine_tuned(cell: Cell, dataset: Dataset, train: ImageSet, test: NDArray[np.
         predicted=tuner.classes_[proba.argmax(axis=1)],
         proba=proba,
         chosen=f"learning rate {tuner.learning_rate_:g}",
+        resumed=resumed,
         seconds={**tuner.seconds_, "predict": time.perf_counter() - fitted},
     )
 

@@ -34,9 +34,17 @@ RIVALS = ("logistic", "ridge", "svc", "knn", "centroid")
 FINE_TUNING = ("full", "lp-ft", "last-block", "head-only")
 HEADS = (*KERNEL, *RIVALS, *FINE_TUNING)
 
-# Parameters of FineTuner that a plan may set; and `steps`, how many it makes at most, about: where
-# there are many images, it sees them in fewer epochs.
-_SETTINGS = ("epochs", "steps", "learning_rate", "layer_decay", "batch_size", "ema", "patience")
+# What a plan may set of FineTuner, of which type and in which range; and `steps`, how many it makes
+# at most, about: where there are many images, it sees them in fewer epochs.
+_RANGES: dict[str, tuple[type, float, float]] = {
+    "epochs": (int, 1, np.inf),
+    "steps": (int, 1, np.inf),
+    "batch_size": (int, 2, np.inf),
+    "patience": (int, 1, np.inf),
+    "learning_rate": (float, 0, np.inf),
+    "layer_decay": (float, 0, 1),
+    "ema": (bool, 0, 1),
+}
 
 
 def check_head(name: str, settings: Mapping[str, Any]) -> None:
@@ -49,23 +57,40 @@ def check_head(name: str, settings: Mapping[str, Any]) -> None:
     """
     if name not in HEADS:
         raise ValueError(f"unknown head {name!r}; known are {', '.join(HEADS)}")
-    known = _SETTINGS if name in FINE_TUNING else ()
-    for setting in settings:
+    known = tuple(_RANGES) if name in FINE_TUNING else ()
+    for setting, value in settings.items():
         if setting not in known:
             raise ValueError(
                 f"the head {name} has no setting {setting!r}; it has "
                 + (", ".join(known) or "none, everything is chosen on the training images")
             )
+        _check_setting(setting, value)
+
+
+def _check_setting(name: str, value: Any) -> None:
+    """Refuse a setting of another type, or out of its range, when the plan is read."""
+    kind, least, most = _RANGES[name]
+    if name == "learning_rate" and value == "auto":
+        return
+    right = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+    right = right or (kind is float and type(value) is int)
+    if not right or not least <= value <= most or (kind is float and value == least):
+        what = {int: "a whole number", float: "a number", bool: "true or false"}[kind]
+        hint = "; in YAML 1e-3 is text: write 0.001" if isinstance(value, str) else ""
+        bounds = "" if kind is bool else f" {'>' if kind is float else '>='} {least:g}"
+        top = "" if most == np.inf or kind is bool else f" and <= {most:g}"
+        raise ValueError(f"{name} must be {what}{bounds}{top}, got {value!r}{hint}")
 
 
 def folds(labels: NDArray[Any], groups: NDArray[Any] | None, *, seed: int) -> list[Any]:
     """Three shuffled stratified folds, whole groups in each; positions of training and test.
 
-    Two where no class has three images. Classes may have fewer images than there are folds: some
-    folds then lack the class.
+    Two where no class has three images, or there are two groups. Classes may have fewer images than
+    there are folds: some folds then lack the class.
     """
     n_folds = min(3, int(np.unique(labels, return_counts=True)[1].max()))
-    if groups is not None and len(set(groups.tolist())) >= n_folds:
+    if groups is not None and len(set(groups.tolist())) > 1:
+        n_folds = min(n_folds, len(set(groups.tolist())))
         splitter: Any = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
     else:
         splitter = StratifiedKFold(n_folds, shuffle=True, random_state=seed)

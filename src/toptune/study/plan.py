@@ -172,7 +172,7 @@ class Plan(BaseModel):
                 c.size,
                 str(c.layers),
                 heads[c.head],
-                c.settings,
+                repr(c.settings),  # of several types
             ),
         )
 
@@ -206,8 +206,15 @@ def read_plan(path: str | os.PathLike[str]) -> Plan:
 
 def _in_words(error: ValidationError) -> str:
     """All faults in one line, each with its place."""
+    found = error.errors(include_url=False)
+    places = [fault["loc"] for fault in found]
     faults = []
-    for fault in error.errors(include_url=False):
+    for fault in found:
+        # A list whose items were refused is also called too short.
+        if any(
+            place != fault["loc"] and place[: len(fault["loc"])] == fault["loc"] for place in places
+        ):
+            continue
         place = ".".join(str(step) for step in fault["loc"])
         faults.append(f"{place}: {fault['msg'].removeprefix('Value error, ')}")
     return "; ".join(faults)

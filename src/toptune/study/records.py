@@ -3,7 +3,9 @@
     STUDY/records/ID.json     written when a cell ends
     STUDY/results.parquet     all of them in one small file, to be kept and shared
 
-Both are read; of a cell that is in both the JSON file counts, because it is the newer one.
+The JSON files count where there are any. Where there are none, in a fresh copy of a study, the
+table does, and a run unpacks it first: a record that is deleted is then gone, and its cell runs
+again.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import json
 import os
 import tempfile
 from collections.abc import Container, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -90,18 +93,41 @@ def read_records(study: Path) -> dict[str, Record]:
     DataError
         If a file is damaged.
     """
-    found: dict[str, Record] = {}
-    table = study / RESULTS
-    if table.is_file():
-        try:
-            rows = pq.read_table(table).to_pylist()
-            found = {row["id"]: _from_row(row) for row in rows}
-        except (pa.ArrowException, KeyError, ValueError) as error:
-            raise DataError(f"{table} is damaged: {error}") from error
-    for path in sorted((study / RECORDS).glob("*.json")):
-        record = read_record(path)
-        found[record["id"]] = record
-    return found
+    folder, table = study / RECORDS, study / RESULTS
+    if folder.is_dir() or not table.is_file():
+        return {path.stem: read_record(path) for path in sorted(folder.glob("*.json"))}
+    try:
+        rows = pq.read_table(table).to_pylist()
+        return {row["id"]: _from_row(row) for row in rows}
+    except (pa.ArrowException, KeyError, ValueError) as error:
+        raise DataError(f"{table} is damaged: {error}") from error
+
+
+def unpack_results(study: Path) -> None:
+    """Write the records of the table as files of their own, where there are none: all or nothing.
+
+    Raises
+    ------
+    DataError
+        If the table is damaged.
+    StorageError
+        If they cannot be written.
+    """
+    folder = study / RECORDS
+    if folder.exists() or not (study / RESULTS).is_file():
+        return
+    records = read_records(study)
+    try:
+        with tempfile.TemporaryDirectory(dir=study, prefix=f"{RECORDS}-") as part:
+            fresh = Path(part) / RECORDS
+            fresh.mkdir()
+            for i, record in records.items():
+                (fresh / f"{i}.json").write_text(json.dumps(record) + "\n", encoding="utf-8")
+            with suppress(FileExistsError, NotADirectoryError):  # another process was faster
+                fresh.rename(folder)
+    except OSError as error:
+        if not folder.is_dir():
+            raise StorageError(f"cannot write {folder}: {error.strerror}") from error
 
 
 def forget_failed(study: Path, among: Container[str]) -> int:
@@ -119,15 +145,12 @@ def forget_failed(study: Path, among: Container[str]) -> int:
     StorageError
         If a file cannot be written or deleted.
     """
-    records = read_records(study)
-    failed = [i for i, record in records.items() if record["error"] and i in among]
+    failed = [i for i, record in read_records(study).items() if record["error"] and i in among]
     try:
         for cell_id in failed:
             record_path(study, cell_id).unlink(missing_ok=True)
     except OSError as error:
         raise StorageError(f"cannot delete {error.filename}: {error.strerror}") from error
-    if failed and (study / RESULTS).is_file():
-        write_results(study, [record for i, record in records.items() if i not in failed])
     return len(failed)
 
 

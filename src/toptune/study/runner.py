@@ -31,6 +31,7 @@ from toptune.study.records import (
     read_record,
     read_records,
     record_path,
+    unpack_results,
     write_record,
 )
 from toptune.study.worker import NO_STORAGE, blank_record, current_cell
@@ -153,6 +154,7 @@ def run_study(
     StorageError
         If a record cannot be written; what runs is stopped, and the study can be resumed.
     """
+    unpack_results(study)
     status = study_status(study)
     _check_heads(status, heads)
     todo = [

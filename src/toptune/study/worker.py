@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import platform
 import sys
 import time
 import warnings
@@ -32,8 +33,8 @@ NO_STORAGE = 3
 
 
 def current_cell(study: Path, pid: int) -> Path:
-    """Return the file in which the worker with this process id names the cell it runs."""
-    return study / CLAIMS / f"worker-{pid}"
+    """Return the file in which this machine's worker with a process id names the cell it runs."""
+    return study / CLAIMS / f"worker-{platform.node()}-{pid}"
 
 
 def work(study: Path, cells: Sequence[Cell]) -> None:
@@ -56,8 +57,9 @@ def work(study: Path, cells: Sequence[Cell]) -> None:
     from filelock import FileLock, Timeout
 
     from toptune.study.datasets import is_here
-    from toptune.study.records import read_records, record_path
+    from toptune.study.records import read_records, record_path, unpack_results
 
+    unpack_results(study)
     here = {name for name in {cell.dataset for cell in cells} if is_here(name)}
     done = read_records(study).keys()
     parent = os.getppid()
@@ -143,8 +145,12 @@ def _run(study: Path, cell: Cell, shelf: _Shelf) -> None:
         features = None if cell.fine_tuning else shelf.features(cell.dataset, cell.backbone)
         start = time.perf_counter()
         with EnergyMeter() as meter:
-            found = cells.run_cell(cell, dataset, features)
-        record |= found | {"energy_kwh": _total(meter.kwh, found.pop("extraction_kwh"))}
+            state = study / CLAIMS / f"{cell.id}-{content[:12]}.checkpoint"
+            found = cells.run_cell(cell, dataset, features, checkpoint=state)
+        extraction_kwh = found.pop("extraction_kwh")
+        # What a training took before it was killed is not known.
+        kwh = None if found.pop("resumed") else _total(meter.kwh, extraction_kwh)
+        record |= found | {"energy_kwh": kwh}
     except Exception as error:  # whatever it is, the other cells go on
         full = isinstance(error, OSError) and error.errno == errno.ENOSPC
         if full or isinstance(error, StorageError):
