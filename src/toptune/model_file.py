@@ -130,7 +130,7 @@ def read_model(path: str | os.PathLike[str]) -> Model:
     tensors, document = load_tensors(
         path, kind="model", format_version=FORMAT_VERSION, required=_TENSORS
     )
-    if "loo_scores" not in tensors and "updates" not in document:
+    if "loo_scores" not in tensors and document.get("updates", {}).get("left_out", True):
         raise ModelFileError(f"{os.fspath(path)} lacks the tensors loo_scores")
     try:
         return _model(tensors, document)

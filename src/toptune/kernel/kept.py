@@ -303,9 +303,11 @@ class KeepingClassifier(KernelEstimator):
             whiten (m (m + 1) / 2,), grams (g, m (m + 1) / 2), class_sums (m, c) and rows (n, m), as
             far as they are kept.
         numbers : dict
-            absent and rowless, which say why something is not kept, and coverage.
+            absent and rowless, which say why something is not kept; coverage; and left_out, whether
+            leave-one-out scores are known.
         """
         numbers: dict[str, Any] = {"absent": self._absent, "rowless": self._rowless}
+        numbers["left_out"] = self._knows_left_out()
         numbers["coverage"] = None if self._coverage is None else asdict(self._coverage)
         if self._absent or not isinstance(self._kept, NystromStatistics):
             return {}, numbers
