@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from toptune.cli import options, output
-from toptune.errors import NotKeptError
 
 if TYPE_CHECKING:
     from toptune.tuner import TopTuner
@@ -129,16 +128,13 @@ def _report(tuner: TopTuner, before: int, out: Path, *, json: bool) -> None:
 
 def _summary(tuner: TopTuner, before: int) -> dict[str, Any]:
     """Return what these commands print as JSON; null where a file kept no rows for it."""
-    try:
-        accuracy, log_loss = tuner.loo_.accuracy, tuner.loo_.log_loss
-    except NotKeptError:
-        accuracy = log_loss = None
+    left_out = tuner.loo_ if hasattr(tuner.head_, "loo_decision_function_") else None
     return {
         "n": len(tuner.ids_),
         "n_before": before,
         "classes": tuner.classes_.tolist(),
-        "loo_accuracy": accuracy,
-        "loo_log_loss": log_loss,
+        "loo_accuracy": None if left_out is None else left_out.accuracy,
+        "loo_log_loss": None if left_out is None else left_out.log_loss,
         "penalty": tuner.head_.penalty_,
         "n_centers": tuner.head_.n_centers_,
         "refresh": tuner.refresh_,
