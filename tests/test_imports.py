@@ -23,7 +23,7 @@ LAYERS = (
     ("features",),
     ("kernel", "training", "metrics", "learning_curve", "predictions"),
     ("model_file", "classifier"),
-    ("backbone_choice",),
+    ("backbone_choice", "updates"),
     ("tuner", "finetune"),
     ("diagnosis", "demo", "compare"),
     ("study",),

@@ -34,7 +34,7 @@ from toptune.kernel.exact import exact_solution
 from toptune.kernel.falkon import falkon
 from toptune.kernel.kernels import INNER, check_kernel, kernel_matrix
 from toptune.kernel.logistic import approximate_leave_one_out, logistic
-from toptune.kernel.nystrom import PENALTY_ROWS, nystrom_system
+from toptune.kernel.nystrom import PENALTY_ROWS, NystromSystem, nystrom_system
 from toptune.kernel.operators import KernelOperator, Rows
 from toptune.kernel.planner import PROXY_CENTERS, Plan, available_memory, make_plan
 from toptune.kernel.selection import (
@@ -139,6 +139,7 @@ class Solution:
     tried: Sequence[Candidate]
     selected_at: float  # time.perf_counter() when the penalty was known
     n_iter: int = 1
+    kept: NystromSystem | Tensor | None = None  # the system solved, or K where all are centers
 
 
 class KernelEstimator(BaseEstimator):  # type: ignore[misc]
@@ -340,8 +341,14 @@ class KernelEstimator(BaseEstimator):  # type: ignore[misc]
 
     # -------------------------------------------------------------------------- solving
 
-    def _solve(self, problem: Problem) -> Tensor:  # (n, c), leave-one-out scores
-        """Set the hyperparameters, the centers and their coefficients."""
+    def _solve(self, problem: Problem) -> tuple[Problem, Solution]:
+        """Set the hyperparameters, the centers and their coefficients.
+
+        Returns
+        -------
+        problem, solution
+            The problem with its features placed as the kernel takes them, and how it was solved.
+        """
         start = time.perf_counter()
         bandwidth = as_float(self.bandwidth, "bandwidth")
         penalty = as_float(self.penalty, "penalty")
@@ -381,7 +388,7 @@ class KernelEstimator(BaseEstimator):  # type: ignore[misc]
         self.n_centers_ = len(solution.centers)
         # Row-major, as it comes back from a file: the last bits of a product depend on the layout.
         self.dual_coef_ = np.ascontiguousarray(solution.alpha.cpu().numpy())
-        return solution.scores
+        return problem, solution
 
     def _select(
         self,
@@ -494,7 +501,7 @@ class KernelEstimator(BaseEstimator):  # type: ignore[misc]
             scores = found.leave_one_out(whole.groups).to(whole.Y.dtype)
             losses[penalty] = whole.loss(scores)
         tried = self._as_candidates(losses)
-        return Solution(found.alpha, np.arange(n), penalty, scores, tried, selected_at)
+        return Solution(found.alpha, np.arange(n), penalty, scores, tried, selected_at, kept=K)
 
     def _as_candidates(self, losses: Mapping[float, float]) -> list[Candidate]:
         weights = tuple(self.group_weights_.tolist()) if self._feature_scale is not None else ()
@@ -545,7 +552,7 @@ class KernelEstimator(BaseEstimator):  # type: ignore[misc]
         alpha = system.coefficients(penalty)
         if scores is None:
             scores = system.leave_one_out(penalty)
-        return Solution(alpha, centers, penalty, scores, tried, selected_at)
+        return Solution(alpha, centers, penalty, scores, tried, selected_at, kept=system)
 
     def _falkon(
         self,
@@ -573,7 +580,9 @@ class KernelEstimator(BaseEstimator):  # type: ignore[misc]
         rounded = found.stagnated and float(found.residual.max()) < STAGNATED_RESIDUAL
         if not (bool(found.converged.all()) or rounded):
             warnings.warn(found.message, ConvergenceWarning, stacklevel=4)
-        return replace(proxy, alpha=found.value, centers=centers, n_iter=found.iterations)
+        return replace(
+            proxy, alpha=found.value, centers=centers, n_iter=found.iterations, kept=None
+        )
 
     def _logistic(
         self,

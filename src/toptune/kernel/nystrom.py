@@ -20,7 +20,7 @@ Products run in the dtype of the features, sums over blocks and factorisations i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -32,6 +32,7 @@ from toptune.kernel.cholesky import cholesky_factor
 from toptune.kernel.kernels import kernel_matrix
 from toptune.kernel.left_out import group_batches, left_out_residuals, whole_groups
 from toptune.kernel.operators import KernelOperator
+from toptune.kernel.selection import Index
 from toptune.kernel.triangular import add_gram, symmetric, triangular_inverse, upper_matmul
 
 #: Most samples on which penalties are compared: each comparison takes a product with the factor.
@@ -50,17 +51,23 @@ class NystromSums:
         (m, m) float64, Phi^T Phi.
     PhitY
         (m, c) float64, Phi^T W^1/2 Y.
+    Phitw
+        (m,) float64, Phi^T W^1/2 1.
     weight
         N, sum of the weights.
     """
 
     gram: Tensor
     PhitY: Tensor
+    Phitw: Tensor
     weight: float
 
     def __add__(self, other: NystromSums) -> NystromSums:
         return NystromSums(
-            self.gram + other.gram, self.PhitY + other.PhitY, self.weight + other.weight
+            self.gram + other.gram,
+            self.PhitY + other.PhitY,
+            self.Phitw + other.Phitw,
+            self.weight + other.weight,
         )
 
     def factor(self, penalty: float) -> Tensor:  # (m, m)
@@ -133,31 +140,50 @@ class NystromSystem:
         T = triangular_inverse(factor).T
         if self.Phi is None:
             T = self.whiten.double() @ T
-        out = torch.empty_like(self.Y)
-        T, half = T.to(out.dtype), half.to(out.dtype)
-        for rows in self._blocks():
-            weight = self.sqrt_w[rows, None]
-            if self.Phi is None:
-                block = upper_matmul(self.operator.block(rows), T).mul_(weight)
-            else:
-                block = upper_matmul(self.Phi[rows], T)
-            fitted = (block @ half).div_(weight)
-            left = 1.0 - (block * block).sum(1, keepdim=True)
-            left.clamp_(min=8 * torch.finfo(out.dtype).eps)
-            e = (self.Y[rows] - fitted) / left
-            if self.groups is not None:
-                shrink = torch.ones_like(half[:, 0])
-                for each in group_batches(self.groups[rows], out.device, len(half)):
-                    R = weight[each] * (self.Y[rows] - fitted)[each]
-                    e[each] = left_out_residuals(block[each], shrink, R) / weight[each]
-            out[rows] = self.Y[rows] - e
-        return out
+        T, half = T.to(self.Y.dtype), half.to(self.Y.dtype)
 
-    def _blocks(self) -> Iterator[slice] | Iterator[NDArray[np.intp]]:
+        def whitened(rows: Index) -> Tensor:  # (b, m)
+            if self.Phi is not None:
+                return upper_matmul(self.Phi[rows], T)
+            return upper_matmul(self.operator.block(rows), T).mul_(self.sqrt_w[rows, None])
+
+        return left_out_scores(whitened, self._blocks(), half, self.Y, self.sqrt_w, self.groups)
+
+    def _blocks(self) -> Iterator[Index]:
         """Rows of each block; where there are groups, none is cut."""
         if self.groups is None:
-            return self.operator.slices()
-        return whole_groups(self.groups, self.operator.block_rows)
+            yield from self.operator.slices()
+        else:
+            yield from whole_groups(self.groups, self.operator.block_rows)
+
+
+def left_out_scores(
+    whitened: Callable[[Index], Tensor],
+    blocks: Iterable[Index],
+    half: Tensor,  # (m, c), L^-1 Phi^T W^1/2 Y
+    Y: Tensor,  # (n, c)
+    sqrt_w: Tensor,  # (n,)
+    groups: NDArray[np.intp] | None,  # (n,)
+) -> Tensor:  # (n, c)
+    """Leave-one-out predictions, with L the Cholesky factor of Phi^T Phi + lambda N I.
+
+    `whitened` returns rows of Phi L^-T, whose squared norms are the leverages; no block may cut a
+    group.
+    """
+    out = torch.empty_like(Y)
+    for rows in blocks:
+        weight, block = sqrt_w[rows, None], whitened(rows)
+        fitted = (block @ half).div_(weight)
+        left = 1.0 - (block * block).sum(1, keepdim=True)
+        left.clamp_(min=8 * torch.finfo(out.dtype).eps)
+        e = (Y[rows] - fitted) / left
+        if groups is not None:
+            shrink = torch.ones_like(half[:, 0])
+            for each in group_batches(groups[rows], out.device, len(half)):
+                R = weight[each] * (Y[rows] - fitted)[each]
+                e[each] = left_out_residuals(block[each], shrink, R) / weight[each]
+        out[rows] = Y[rows] - e
+    return out
 
 
 def nystrom_system(
@@ -167,21 +193,34 @@ def nystrom_system(
     *,
     keep: bool = True,
     groups: NDArray[np.intp] | None = None,  # (n,)
+    whiten: Tensor | None = None,  # (m, m)
 ) -> NystromSystem:
-    """Accumulate the sums over blocks of rows; `keep` says whether Phi stays in memory."""
-    whiten = triangular_inverse(center_factor(operator)).T.to(Y.dtype)
+    """Accumulate the sums over blocks of rows; `keep` says whether Phi stays in memory.
+
+    `whiten` is L^-T where another system has computed it for these centers: only sums made with the
+    same one, to the last bit, add up.
+    """
+    if whiten is None:
+        whiten = whitening(operator)
     (n, m), device = operator.shape, Y.device
     sqrt_w = w.sqrt()
     Phi = torch.empty(n, m, dtype=Y.dtype, device=device) if keep else None
     gram = torch.zeros(m, m, dtype=torch.float64, device=device)
-    PhitY = torch.zeros(m, Y.shape[1], dtype=torch.float64, device=device)
+    Y1 = torch.cat([Y, torch.ones_like(Y[:, :1])], dim=1)
+    PhitY1 = torch.zeros(m, Y1.shape[1], dtype=torch.float64, device=device)
     for rows, K in operator.blocks():
         block = upper_matmul(K, whiten, out=None if Phi is None else Phi[rows])
         block.mul_(sqrt_w[rows, None])
         add_gram(gram, block)
-        PhitY += ((sqrt_w[rows, None] * Y[rows]).T @ block).T
-    sums = NystromSums(symmetric(gram), PhitY, float(w.double().sum()))
+        PhitY1 += ((sqrt_w[rows, None] * Y1[rows]).T @ block).T
+    PhitY, Phitw = PhitY1[:, :-1].contiguous(), PhitY1[:, -1].contiguous()
+    sums = NystromSums(symmetric(gram), PhitY, Phitw, float(w.double().sum()))
     return NystromSystem(operator, whiten, sums, Y, sqrt_w, Phi, groups)
+
+
+def whitening(operator: KernelOperator) -> Tensor:  # (m, m), upper triangular
+    """L^-T, rounded to the dtype of the features."""
+    return triangular_inverse(center_factor(operator)).T.to(operator.Z.dtype)
 
 
 def center_factor(operator: KernelOperator) -> Tensor:  # (m, m), lower triangular, float64
