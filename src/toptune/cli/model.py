@@ -139,6 +139,7 @@ def evaluate(
             ("accuracy", f"{found.accuracy:.4f}"),
             ("balanced accuracy", f"{found.balanced_accuracy:.4f}"),
             ("log-loss", f"{found.log_loss:.4f} nats"),
+            ("calibration error", f"{found.ece:.4f}"),
         ]
     )
     output.print_confusion(found)
