@@ -22,6 +22,7 @@ LAYERS = (
     ("images",),
     ("features",),
     ("kernel", "training", "metrics", "learning_curve", "predictions"),
+    ("trust",),
     ("model_file", "classifier"),
     ("backbone_choice",),
     ("tuner", "finetune"),
@@ -31,7 +32,7 @@ LAYERS = (
 )
 LEVEL = {part: level for level, row in enumerate(LAYERS) for part in row}
 # The head works on arrays of any origin, and the counting on any predictions.
-FORBIDDEN = {"kernel": {"images", "features"}, "metrics": {"images", "features"}}
+FORBIDDEN = {name: {"images", "features"} for name in ("kernel", "metrics", "trust")}
 
 # Typer itself looks for pydantic.
 HEAVY = (
