@@ -24,7 +24,7 @@ LAYERS = (
     ("kernel", "training", "metrics", "learning_curve", "predictions"),
     ("trust",),
     ("model_file", "classifier"),
-    ("backbone_choice",),
+    ("backbone_choice", "cautious"),
     ("tuner", "finetune"),
     ("diagnosis", "demo", "compare"),
     ("study",),

@@ -603,18 +603,41 @@ class KernelEstimator(BaseEstimator):  # type: ignore[misc]
 
     # --------------------------------------------------------------------------- answers
 
-    def _scores(self, rows: Rows) -> NDArray[np.float64]:  # (n, c)
-        """Scores of all outputs, one column each."""
-        device = rows.device
+    def _as_fitted(self, rows: Rows) -> tuple[Rows, Tensor]:  # Z: (m, d)
+        """Rows, and the centers, as the kernel takes them: moved and scaled, in one dtype."""
         centers = torch.from_numpy(self.centers_)
         if centers.dtype == torch.float64:
             rows = replace(rows, dtype=torch.float64)
         rows = replace(rows, offset=self._offset, scale=self._feature_scale)
-        Z = replace(rows, data=centers, index=None, transform=None).all()
+        return rows, replace(rows, data=centers, index=None, transform=None).all()
+
+    def _scores(self, rows: Rows) -> NDArray[np.float64]:  # (n, c)
+        """Scores of all outputs, one column each."""
+        device = rows.device
+        rows, Z = self._as_fitted(rows)
         operator = KernelOperator(rows, Z, self.kernel_, self.bandwidth_)
         out: NDArray[np.float64]
         out = operator.matmul(torch.from_numpy(self.dual_coef_).to(device)).cpu().numpy()
         return out
+
+    def kernel_space(self, X: ArrayLike | Rows) -> tuple[Rows, Tensor]:
+        """Rows and centers as the kernel compares them, in float64.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d), or Rows
+            Features, finite.
+
+        Returns
+        -------
+        rows : Rows
+            Read them a block at a time.
+        Z : Tensor of shape (m, d)
+            The centers.
+        """
+        check_is_fitted(self)
+        rows, _ = self._rows(X, reset=False)
+        return self._as_fitted(replace(rows, dtype=torch.float64))
 
     def _checked_scores(self, X: ArrayLike | Rows) -> NDArray[np.float64]:
         check_is_fitted(self)
