@@ -18,7 +18,7 @@ SOURCE = Path(toptune.__file__).parent
 # A part, which is a module or a package of toptune, imports only from rows above its own.
 LAYERS = (
     ("errors",),
-    ("versions", "progress", "tensor_file", "energy", "measuring"),
+    ("versions", "progress", "tensor_file", "energy", "measuring", "pages"),
     ("images",),
     ("features",),
     ("kernel", "training", "metrics", "learning_curve", "predictions"),
