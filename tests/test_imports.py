@@ -18,11 +18,11 @@ SOURCE = Path(toptune.__file__).parent
 # A part, which is a module or a package of toptune, imports only from rows above its own.
 LAYERS = (
     ("errors",),
-    ("versions", "progress", "tensor_file", "energy", "measuring", "pages"),
+    ("versions", "progress", "tensor_file", "energy", "measuring"),
     ("images",),
-    ("features",),
+    ("features", "pages"),
     ("kernel", "training", "metrics", "learning_curve", "predictions"),
-    ("model_file", "classifier"),
+    ("model_file", "classifier", "explain"),
     ("backbone_choice",),
     ("tuner", "finetune"),
     ("diagnosis", "demo", "compare"),
