@@ -22,16 +22,18 @@ LAYERS = (
     ("images",),
     ("features", "pages"),
     ("kernel", "training", "metrics", "learning_curve", "predictions"),
+    ("trust",),
     ("model_file", "classifier", "explain"),
     ("backbone_choice",),
     ("tuner", "finetune"),
     ("diagnosis", "demo", "compare"),
+    ("report",),
     ("study",),
     ("cli",),
 )
 LEVEL = {part: level for level, row in enumerate(LAYERS) for part in row}
 # The head works on arrays of any origin, and the counting on any predictions.
-FORBIDDEN = {"kernel": {"images", "features"}, "metrics": {"images", "features"}}
+FORBIDDEN = {name: {"images", "features"} for name in ("kernel", "metrics", "trust")}
 
 # Typer itself looks for pydantic.
 HEAVY = (
