@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 BLUE, ORANGE, GREEN, PURPLE, AMBER = "#0072b2", "#d55e00", "#009e73", "#b0508c", "#a87900"
 #: Colours and marks of classes: both change from one class to the next, for those who see few
-#: colours, and 36 pairs are different.
+#: colours.
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, AMBER, INK)
 MARKS = ("o", "s", "^", "D", "v", "P")
-#: Classes that have a colour and a mark of their own; the rest share one.
-DISTINCT = len(COLOURS) * len(MARKS)
+#: Classes that have a colour and a mark of their own; more could not be told apart.
+DISTINCT = 18
 
 
 def reliability_figure(bins: tuple[ReliabilityBin, ...]) -> Figure:
@@ -111,22 +111,31 @@ def curve_figure(curve: Curve, *, on_data: bool) -> Figure:
 
 def map_figure(found: FeatureMap) -> Figure:
     """Training images in a plane, by class; hollow where leave-one-out contradicts the label."""
-    classes = sorted(set(found.labels), key=str)
-    codes = np.array([classes.index(label) for label in found.labels])
+    names = [str(label) for label in found.labels]
+    shown = named_classes(found)
+    rest = np.array([name not in shown for name in names])
     with canvas(8, 5.6) as (figure, axes):
-        for code, label in enumerate(classes[:DISTINCT]):
-            _points(axes, found, codes == code, *mark_of(code), name=str(label))
-        if len(classes) > DISTINCT:
-            name = f"{len(classes) - DISTINCT} other classes"
-            _points(axes, found, codes >= DISTINCT, MUTED, ".", name=name)
+        if rest.any():
+            name = f"{len(set(names)) - len(shown)} other classes"
+            _points(axes, found, rest, MUTED, ".", name=name)
+        for code, name in enumerate(shown):
+            chosen = np.array([other == name for other in names])
+            _points(axes, found, chosen, *mark_of(code), name=name)
         for axis, share, which in zip((axes.xaxis, axes.yaxis), found.shares, "12", strict=True):
             axis.set_label_text(f"component {which}: {100 * share:.0f} % of the variance")
             axis.set_ticks([])
         axes.grid(visible=False)
-        axes.legend(
-            loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=8, labelspacing=0.35, ncols=1
-        )
+        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=9, labelspacing=0.35)
         return figure
+
+
+def named_classes(found: FeatureMap) -> list[str]:
+    """Classes that the map tells apart: all, or those with most errors, in alphabetical order."""
+    names = np.array([str(label) for label in found.labels])
+    classes, codes = np.unique(names, return_inverse=True)
+    errors = np.bincount(codes, weights=~found.right)
+    chosen = np.argsort(-errors, kind="stable")[:DISTINCT]
+    return [str(classes[k]) for k in np.sort(chosen)]
 
 
 def mark_of(code: int) -> tuple[str, str]:

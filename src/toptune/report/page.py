@@ -13,7 +13,7 @@ from toptune.pages.drawing import inline_svg, svg_text
 from toptune.pages.pictures import thumbnail
 from toptune.pages.rendering import render
 from toptune.report.contents import Disagreement, Report
-from toptune.report.figures import curve_figure, map_figure, reliability_figure
+from toptune.report.figures import DISTINCT, curve_figure, map_figure, reliability_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -58,6 +58,7 @@ def report_page(report: Report, *, model: str = "") -> str:
         ),
         "forecast": "" if report.curve is None else forecast_text(report.curve),
         "map": _inline(map_figure(report.feature_map), "map", "Map of the training images"),
+        "few_classes": len(report.evaluation.classes) <= DISTINCT,
         "errors": _pictured(report.errors),
         "suspected": _pictured(report.suspected),
         "times": _times(report),
@@ -166,8 +167,8 @@ def _pictured(rows: Sequence[Disagreement]) -> list[dict[str, Any]]:
             "id": row.id,
             "label": row.label,
             "predicted": row.predicted,
-            "probability": f"{100 * row.probability:.1f} %",
-            "label_probability": f"{100 * row.label_probability:.1f} %",
+            "probability": f"{100 * row.probability:.1f}\N{NO-BREAK SPACE}%",
+            "label_probability": f"{100 * row.label_probability:.1f}\N{NO-BREAK SPACE}%",
             "picture": thumbnail(row.file),
         }
         for row in rows
