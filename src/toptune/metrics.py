@@ -344,7 +344,7 @@ def paired_difference(
         raise ValueError(f"a comparison needs at least two {what}, got {len(sizes)}")
     better = (a == y).astype(np.intp) - (b == y)
     sums = np.bincount(unit, weights=better).astype(np.intp)  # (u,)
-    low, high = _bootstrap_interval(sums, sizes, n_resamples, np.random.default_rng(random_state))
+    low, high = resampled_interval(sums, sizes, n_resamples, np.random.default_rng(random_state))
     return PairedDifference(
         difference=float(better.mean()),
         low=low,
@@ -354,7 +354,7 @@ def paired_difference(
     )
 
 
-def _bootstrap_interval(
+def resampled_interval(
     sums: NDArray[np.intp],  # (u,)
     sizes: NDArray[np.intp],  # (u,)
     n_resamples: int,

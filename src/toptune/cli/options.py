@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,6 +39,12 @@ OtherBackbone = Annotated[
     str | None,
     typer.Option(
         "--backbone", help="Where the model's network is on this machine, if not as in training."
+    ),
+]
+TrainingImages = Annotated[
+    Path | None,
+    typer.Option(
+        "--images", help="Folder that the training images are in now, if not as in training."
     ),
 ]
 Labels = Annotated[
@@ -105,3 +112,9 @@ def network_choice(layers: str, view: str, resolution: int | None) -> dict[str, 
         layers if layers in ("last", "auto") else [name.strip() for name in layers.split(",")]
     )
     return {"layers": names, "view": view, "resolution": resolution}
+
+
+def image_folders(given: Path | None, provenance: Mapping[str, Any]) -> list[str]:
+    """Return the folders that the training images of a model may be in."""
+    known: list[str] = provenance.get("image_folders", [])
+    return known if given is None else [str(given), *known]

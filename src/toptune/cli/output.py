@@ -123,3 +123,17 @@ def check_output(path: Path, *, overwrite: bool) -> None:
         raise StorageError(f"{path} exists already: choose another name, or give --overwrite")
     if not path.absolute().parent.is_dir():
         raise StorageError(f"the folder {path.absolute().parent} does not exist")
+
+
+def write_page(path: Path, page: str) -> None:
+    """Write a page to a file.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be written.
+    """
+    try:
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error.strerror}") from error
