@@ -9,6 +9,7 @@ is set aside with a reason and never ends a run.
 from toptune.images.decode import decode
 from toptune.images.geometry import Geometry
 from toptune.images.given import Images, labelled_images, unlabelled_images
+from toptune.images.label_kinds import LabelKind
 from toptune.images.listing import open_images, open_unlabelled, splits_of
 from toptune.images.sources import (
     ImageSet,
@@ -26,6 +27,7 @@ __all__ = [
     "ImageSet",
     "ImageSource",
     "Images",
+    "LabelKind",
     "Quarantined",
     "UnreadableImage",
     "content_hash",
