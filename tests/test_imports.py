@@ -18,10 +18,11 @@ SOURCE = Path(toptune.__file__).parent
 # A part, which is a module or a package of toptune, imports only from rows above its own.
 LAYERS = (
     ("errors",),
-    ("versions", "progress", "tensor_file", "energy", "measuring"),
+    ("versions", "progress", "tensor_file", "energy", "measuring", "decisions", "thresholds"),
     ("images",),
     ("features",),
     ("kernel", "training", "metrics", "learning_curve", "predictions"),
+    ("tasks",),
     ("model_file", "classifier"),
     ("backbone_choice",),
     ("tuner", "finetune"),

@@ -42,7 +42,7 @@ def cost_matrix(costs: Costs, classes: ArrayLike) -> NDArray[np.float64]:
     ------
     DataError
         If classes are missing or unknown, the shape is another, a cost is negative or not finite,
-        or a right decision costs more than a wrong one, which tells of a matrix the wrong way round.
+        or a right decision costs more than a wrong one: the matrix may be the wrong way round.
 
     Examples
     --------
@@ -69,7 +69,7 @@ def cost_matrix(costs: Costs, classes: ArrayLike) -> NDArray[np.float64]:
             f"the cost of deciding {names[j]!r} when {names[i]!r} is true must be a number >= 0, "
             f"got {C[i, j]:g}: add the same to the whole row to express a gain"
         )
-    for i, j in np.argwhere(C < C.diagonal()[:, None]):
+    for i, j in np.argwhere(C.diagonal()[:, None] > C):
         raise DataError(
             f"when {names[i]!r} is true, the right decision costs {C[i, i]:g} and deciding "
             f"{names[j]!r} only {C[i, j]:g}: rows are true classes, columns are decisions"
@@ -141,11 +141,12 @@ def reach_thresholds(
     """
     given = ~np.isnan(t)
     ratios = np.where(given, P / np.where(given, t, 1.0), -np.inf)
-    first = ratios.argmax(axis=1)
+    first: NDArray[np.intp] = ratios.argmax(axis=1)
     if given.all():
         return first
     other = np.where(given, -np.inf, P).argmax(axis=1)
-    return np.where(ratios.max(axis=1) >= 1, first, other)
+    decided: NDArray[np.intp] = np.where(ratios.max(axis=1) >= 1, first, other)
+    return decided
 
 
 def decide(
@@ -250,9 +251,7 @@ def _csv_costs(text: str, name: str) -> dict[str, dict[str, str]]:
     for what, found in (("decision", decisions), ("true class", trues)):
         twice = [label for label in found if found.count(label) > 1]
         if twice:
-            raise DataError(
-                f"{name}: the {what} {twice[0]!r} is named {found.count(twice[0])} times"
-            )
+            raise DataError(f"{name}: the {what} {twice[0]!r} occurs {len(twice)} times")
     return {
         row[0]: {d: cost for d, cost in zip(decisions, row[1:], strict=True) if cost}
         for row in cells[1:]

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from toptune.errors import ModelFileError
 from toptune.images import Quarantined
-from toptune.kernel import FeatureNormalizer, KernelClassifier
+from toptune.kernel import FeatureNormalizer, KernelClassifier, KernelRegressor
+from toptune.tasks import TASKS, Classification, Regression, Task
 from toptune.tensor_file import decode_names, encode_names, load_tensors, save_tensors
 
 #: Raised by one whenever an older reader would misunderstand the file.
@@ -36,15 +37,16 @@ class Model:
     ----------
     parameters : dict
         Of the tuner's constructor.
-    head : KernelClassifier
+    head : KernelClassifier or KernelRegressor
         Fitted.
     normalizer : FeatureNormalizer
         Fitted.
     center_features : ndarray of float32 or float16, shape (m, d)
         Features of the head's centers before they were normalised: half the space of what they
         become, from which the same numbers come again.
-    codes : ndarray of int, shape (n,)
-        Classes of the training images, as positions in the head's `classes_`.
+    codes : ndarray of shape (n,) or (n, c)
+        Classes of the training images, as positions among `classes`; indicators of their labels; or
+        their numbers.
     ids : tuple of str
         Names of the training images.
     provenance : dict
@@ -53,17 +55,23 @@ class Model:
         Training images set aside.
     seconds : dict
         Time of the stages of training.
+    task : type of Task
+        What the labels are.
+    classes : ndarray of shape (c,)
+        Labels, sorted; none for regression.
     """
 
     parameters: dict[str, Any]
-    head: KernelClassifier
+    head: KernelClassifier | KernelRegressor
     normalizer: FeatureNormalizer
     center_features: NDArray[Any]
-    codes: NDArray[np.intp]
+    codes: NDArray[Any]
     ids: tuple[str, ...]
     provenance: dict[str, Any]
     quarantined: tuple[Quarantined, ...]
     seconds: dict[str, float]
+    task: type[Task[Any]]
+    classes: NDArray[Any]
 
 
 def write_model(path: str | os.PathLike[str], model: Model) -> None:
@@ -77,12 +85,14 @@ def write_model(path: str | os.PathLike[str], model: Model) -> None:
     arrays, numbers = model.head.state()
     arrays["center_features"] = model.center_features
     del arrays["centers"]
-    classes = model.head.classes_
+    classes, numbers_of_images = model.classes, model.task is Regression
+    codes = model.codes.astype(np.float64 if numbers_of_images else np.int64)
     save_tensors(
         path,
-        {**arrays, "codes": model.codes.astype(np.int64), "ids": encode_names(model.ids)},
+        {**arrays, "codes": codes, "ids": encode_names(model.ids)},
         {
             "parameters": {name: _plain(value) for name, value in model.parameters.items()},
+            "task": model.task.name,
             "classes": classes.tolist(),
             "classes_dtype": classes.dtype.str,
             "normalizer": model.normalizer.get_params(),
@@ -119,7 +129,7 @@ def _model(tensors: dict[str, NDArray[Any]], document: dict[str, Any]) -> Model:
     if isinstance(weights, list):
         parameters["class_weight"] = dict(weights)
     classes = np.array(document["classes"], dtype=document["classes_dtype"])
-    head = KernelClassifier(class_weight=parameters["class_weight"])
+    task = TASKS[document.get("task", "classification")]
     d = tensors["offset"].shape[0]
     ids = tuple(decode_names(tensors["ids"]))
     lengths = {len(ids), len(tensors["codes"]), len(tensors["loo_scores"])}
@@ -130,7 +140,7 @@ def _model(tensors: dict[str, NDArray[Any]], document: dict[str, Any]) -> Model:
     tensors["centers"] = normalizer.transform(np.asarray(raw, dtype=np.float32))
     return Model(
         parameters=parameters,
-        head=head.restore(classes, tensors, document["head"]),
+        head=_head(task, classes, parameters["class_weight"], tensors, document["head"]),
         normalizer=normalizer,
         center_features=raw,
         codes=tensors["codes"],
@@ -138,7 +148,24 @@ def _model(tensors: dict[str, NDArray[Any]], document: dict[str, Any]) -> Model:
         provenance=document["provenance"],
         quarantined=tuple(Quarantined(**item) for item in document["quarantined"]),
         seconds=document["seconds"],
+        task=task,
+        classes=classes,
     )
+
+
+def _head(
+    task: type[Task[Any]],
+    classes: NDArray[Any],
+    class_weight: Any,
+    tensors: dict[str, NDArray[Any]],
+    numbers: dict[str, Any],
+) -> KernelClassifier | KernelRegressor:
+    if task is Regression:
+        return KernelRegressor().restore(tensors, numbers)
+    head = KernelClassifier(class_weight=class_weight)
+    # The head of several labels knows them by their columns.
+    names = classes if task is Classification else np.arange(len(classes))
+    return head.restore(names, tensors, numbers)
 
 
 def _plain(value: Any) -> Any:

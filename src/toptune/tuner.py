@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import time
-import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,8 +19,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from toptune.backbone_choice import choose_backbone, compare_backbones
-from toptune.classifier import ImageClassifier, given_images, training_labels
-from toptune.errors import BackboneError, DataError, DataWarning, ModelFileError
+from toptune.classifier import ImageClassifier, given_images
+from toptune.errors import BackboneError, DataError, ModelFileError
 from toptune.features import (
     Backbone,
     Engine,
@@ -34,11 +33,12 @@ from toptune.features import (
 from toptune.features.backbones import View
 from toptune.features.taps import LAST
 from toptune.images import Images, ImageSet, ImageSource
-from toptune.kernel import FeatureNormalizer, KernelClassifier, Rows
+from toptune.kernel import FeatureNormalizer, Rows
 from toptune.kernel.duplicates import joined_groups, near_duplicate_groups
 from toptune.kernel.estimators import Kernel
-from toptune.metrics import Evaluation, evaluate_probabilities
+from toptune.metrics import Evaluation
 from toptune.model_file import Model, read_model, write_model
+from toptune.tasks import Task, TaskChoice, chosen_task
 from toptune.versions import library_versions
 
 #: Value of `groups` that has them found from the features.
@@ -88,17 +88,24 @@ class TopTuner(ImageClassifier):
     time_budget : float, optional
         With backbone="auto": seconds that the extraction may take, as measured on a few images;
         networks that would take longer are not chosen. None leaves the time out of account.
+    task : {"auto", "classification", "multilabel", "regression"}, default="auto"
+        What labels are: one class per image, any number of them, or a number. "auto" goes by the
+        labels: floats that are not all whole, in memory or in a manifest, are numbers; lists of
+        names, and text with semicolons, are several labels; everything else is a class, and names
+        of folders always are.
 
     Attributes
     ----------
+    task_ : str
+        The task: "classification", "multilabel" or "regression".
     classes_ : ndarray of shape (c,)
-        Labels, sorted.
+        Labels, sorted; none for regression.
     loo_ : Evaluation
         Leave-one-out accuracy, log-loss, confusion matrix and per-class table of the training
         images: each was predicted by the model fitted without it, and without its group if there
-        are groups.
+        are groups. `toptune.tasks.LabelEvaluation` or `NumberEvaluation` for the other tasks.
     head_ : KernelClassifier
-        The fitted head.
+        The fitted head; a KernelRegressor for regression.
     quarantined_ : tuple of Quarantined
         Training images set aside, with the reason.
     seconds_ : dict
@@ -142,6 +149,7 @@ class TopTuner(ImageClassifier):
         strict: bool = False,
         random_state: int = 0,
         time_budget: float | None = None,
+        task: TaskChoice = "auto",
     ) -> None:
         self.backbone = backbone
         self.layers = layers
@@ -157,6 +165,7 @@ class TopTuner(ImageClassifier):
         self.strict = strict
         self.random_state = random_state
         self.time_budget = time_budget
+        self.task = task
 
     # ------------------------------------------------------------------------------- learning
 
@@ -178,7 +187,8 @@ class TopTuner(ImageClassifier):
             A folder with one folder per class, the same under train, val and test (train is used),
             or a .csv or .parquet manifest; or images given directly, with `labels`.
         labels : list of labels, or path
-            One label per image of a list; or a manifest with the labels of the images in `data`.
+            One label per image of a list, or a list of names per image; or a manifest with the
+            labels of the images in `data`.
         paths, images : list
             Other ways to name a list of images.
         split : str, optional
@@ -196,8 +206,8 @@ class TopTuner(ImageClassifier):
         Raises
         ------
         DataError
-            If there are no usable images, fewer than two classes, or, with `strict`, an image
-            cannot be read.
+            If there are no usable images, fewer than two classes, labels that are not what the task
+            needs, or, with `strict`, an image cannot be read.
         BackboneError
             If the network or its weights cannot be had.
         """
@@ -247,14 +257,14 @@ class TopTuner(ImageClassifier):
     def _fit_features(
         self, features: Features, names: dict[str, Any], network: _Network
     ) -> TopTuner:
-        y = training_labels(features, names)
-        _warn_of_lone_images(y, features.image_groups)
+        task = chosen_task(self.task, features.label_kind)
+        targets = task.read(features, names)
         if features.image_groups is not None and len(set(features.image_groups.tolist())) < 2:
             raise DataError(
                 "all images belong to one group: leave-one-out of whole groups would leave none"
             )
         widths = list(features.groups.values())
-        self.head_ = KernelClassifier(
+        head = task.new_head(
             kernel=self.kernel,
             bandwidth=self.bandwidth,
             penalty=self.penalty,
@@ -263,19 +273,20 @@ class TopTuner(ImageClassifier):
             feature_groups=widths,
             random_state=self.random_state,
         )
-        self.normalizer_ = FeatureNormalizer(groups=widths).fit(features.X[:1])
+        normalizer = FeatureNormalizer(groups=widths).fit(features.X[:1])
         start = time.perf_counter()
-        self.head_.fit(self._rows(features), y, groups=features.image_groups)
+        rows = Rows(features.X, transform=normalizer.transform)
+        head.fit(rows, targets.y, groups=features.image_groups)
         total = time.perf_counter() - start
-        selecting = self.head_.selection_seconds_
+        selecting = head.selection_seconds_
+        self.head_, self.normalizer_ = head, normalizer
         self.seconds_ = {
             "decode_extract": features.seconds,
             "select": selecting,
             "fit": total - selecting,
         }
-        self.center_features_ = features.X[self.head_.center_indices_]
-        self.classes_ = self.head_.classes_
-        self._set_loo(np.searchsorted(self.classes_, y))
+        self.center_features_ = features.X[head.center_indices_]
+        self._settle(task.of_head(head, targets.classes, targets.codes), targets.codes)
         self.ids_ = features.ids
         self.quarantined_ = features.quarantined
         self.provenance_ = {**features.provenance, "versions": library_versions()}
@@ -290,14 +301,16 @@ class TopTuner(ImageClassifier):
         parts = np.split(self.head_.feature_shares(), ends[:-1])
         return {name: float(part.sum()) for name, part in zip(layers, parts, strict=True)}
 
-    def _set_loo(self, codes: NDArray[np.intp]) -> None:
-        proba = self.head_.probabilities(self.head_.loo_decision_function_)
-        self.codes_ = codes
-        self.loo_ = evaluate_probabilities(self.classes_[codes], proba, self.classes_)
+    def _settle(self, task: Task[Any], codes: NDArray[Any]) -> None:
+        self._task, self.task_, self.classes_, self.codes_ = task, task.name, task.classes, codes
+        self.loo_: Evaluation | Any = task.evaluate(codes, task.left_out(self.head_))
+
+    def _labels_task(self) -> Task[Any]:
+        return self._task
 
     # ------------------------------------------------------------------------------ answering
 
-    def evaluate_features(self, features: Features) -> Evaluation:
+    def evaluate_features(self, features: Features) -> Evaluation | Any:
         """Compare predictions with the labels of features extracted before; see `evaluate`."""
         self._check_fitted()
         self._check_provenance(features.provenance, "these features")
@@ -324,6 +337,8 @@ class TopTuner(ImageClassifier):
             path,
             Model(
                 parameters=self.get_params() | {"cache": "auto"},
+                task=type(self._task),
+                classes=self.classes_,
                 head=self.head_,
                 normalizer=self.normalizer_,
                 center_features=self.center_features_,
@@ -366,10 +381,10 @@ class TopTuner(ImageClassifier):
         except TypeError as error:
             raise ModelFileError(f"{path}: its description is damaged: {error!r}") from error
         tuner.head_, tuner.normalizer_ = model.head, model.normalizer
-        tuner.center_features_, tuner.classes_ = model.center_features, model.head.classes_
+        tuner.center_features_ = model.center_features
         tuner.ids_, tuner.quarantined_ = model.ids, model.quarantined
         tuner.provenance_, tuner.seconds_ = model.provenance, model.seconds
-        tuner._set_loo(model.codes)
+        tuner._settle(model.task.of_head(model.head, model.classes, model.codes), model.codes)
         if backbone is not None:
             tuner.backbone = backbone
         compared = tuner.backbone == "auto"
@@ -410,8 +425,13 @@ class TopTuner(ImageClassifier):
         """Return what the parameters ask for, after a comparison where the network is "auto"."""
         if self.backbone != "auto":
             return self._asked(self.backbone)
+        task = chosen_task(self.task, images.label_kind).name
+        if task != "classification":
+            raise DataError(f'backbone="auto" is for classification, not {task}: name the network')
         self.backbones_ = compare_backbones(
-            images, lambda name: self._load(self._asked(name)), random_state=self.random_state
+            replace(images, label_kind="class"),
+            lambda name: self._load(self._asked(name)),
+            random_state=self.random_state,
         )
         return self._asked(choose_backbone(self.backbones_, self.time_budget))
 
@@ -465,7 +485,7 @@ class TopTuner(ImageClassifier):
         return Rows(features.X, transform=self.normalizer_.transform)
 
     def _proba(self, features: Features) -> NDArray[np.float64]:
-        return self.head_.predict_proba(self._rows(features))
+        return self._task.outputs(self.head_, self._rows(features))
 
 
 def _near_duplicates(features: Features) -> NDArray[np.str_]:
@@ -476,7 +496,8 @@ def _near_duplicates(features: Features) -> NDArray[np.str_]:
         (0, sum(widths)) if place is None else (sum(widths[:place]), sum(widths[: place + 1]))
     )
     X = features.X[:, first:end].astype(np.float32)
-    codes = near_duplicate_groups(FeatureNormalizer().fit_transform(X), features.labels)
+    classes = features.labels if features.label_kind == "class" else None
+    codes = near_duplicate_groups(FeatureNormalizer().fit_transform(X), classes)
     if features.image_groups is not None:
         codes = joined_groups(codes, features.image_groups)
     return codes.astype(np.str_)
@@ -490,19 +511,4 @@ def _check_finite(features: Features) -> None:
         raise DataError(
             f"the features of {bad.sum()} of {len(features)} images hold NaN or infinity, the "
             f"first is {features.ids[int(bad.argmax())]}: extract them again, or leave them out"
-        )
-
-
-def _warn_of_lone_images(y: NDArray[Any], groups: NDArray[np.str_] | None) -> None:
-    """Warn of classes that leave-one-out leaves nothing of: those of one image, or of one group."""
-    what = "image" if groups is None else "group"
-    members = np.arange(len(y)) if groups is None else groups
-    lone = [str(c) for c in np.unique(y).tolist() if len(set(members[y == c].tolist())) == 1]
-    if lone:
-        warnings.warn(
-            f"classes with a single {what}: {', '.join(lone)}; leave-one-out counts it as wrong, "
-            "because nothing else shows what the class looks like, and that also makes "
-            "probabilities more cautious",
-            DataWarning,
-            stacklevel=4,
         )

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from toptune.classifier import training_labels
 from toptune.errors import DataError, DataWarning
 from toptune.features import Features
 from toptune.images import (
@@ -20,6 +19,7 @@ from toptune.images import (
     splits_of,
     stratified_split,
 )
+from toptune.tasks import training_labels
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,8 +8,8 @@ memory, may be numbers or sets.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence, Set
-from typing import Literal, TypeAlias
+from collections.abc import Collection, Iterable, Sequence, Set
+from typing import Literal, TypeAlias, TypeGuard
 
 import numpy as np
 
@@ -72,7 +72,7 @@ def kind_of_column(texts: Sequence[str]) -> LabelKind:
     return "number" if broken else "class"
 
 
-def is_collection(value: object) -> bool:
+def is_collection(value: object) -> TypeGuard[Collection[object]]:
     """Tell whether a label is a list, a tuple or a set of names."""
     return isinstance(value, list | tuple | Set)
 

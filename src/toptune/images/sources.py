@@ -206,7 +206,7 @@ def _labels_of(values: list[object] | None, n: int) -> npt.NDArray[np.str_] | No
             raise DataError(f"labels[{i}] is a {type(value).__name__}: give one label per image")
         if not is_collection(value) and is_missing(value):
             raise DataError(f"labels[{i}] is missing ({value!r}): leave out images without a label")
-    texts = [set_text(v) if is_collection(v) else str(v) for v in values]  # type: ignore[call-overload]
+    texts = [set_text(v) if is_collection(v) else str(v) for v in values]
     return np.array(texts, dtype=np.str_)
 
 
