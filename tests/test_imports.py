@@ -23,7 +23,7 @@ LAYERS = (
     ("features",),
     ("kernel", "training", "metrics", "learning_curve", "predictions"),
     ("tasks",),
-    ("model_file", "classifier"),
+    ("model_file", "classifier", "near_duplicates"),
     ("backbone_choice",),
     ("tuner", "finetune"),
     ("diagnosis", "demo", "compare"),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -34,15 +34,14 @@ from toptune.features.backbones import View
 from toptune.features.taps import LAST
 from toptune.images import Images, ImageSet, ImageSource
 from toptune.kernel import FeatureNormalizer, Rows
-from toptune.kernel.duplicates import joined_groups, near_duplicate_groups
 from toptune.kernel.estimators import Kernel
 from toptune.metrics import Evaluation
 from toptune.model_file import Model, read_model, write_model
+from toptune.near_duplicates import NEAR_DUPLICATES, with_near_duplicates
 from toptune.tasks import Task, TaskChoice, chosen_task
+from toptune.tasks.choosing import chosen_thresholds
+from toptune.thresholds import Objective
 from toptune.versions import library_versions
-
-#: Value of `groups` that has them found from the features.
-NEAR_DUPLICATES = "near-duplicates"
 
 
 @dataclass(frozen=True)
@@ -225,7 +224,7 @@ class TopTuner(ImageClassifier):
         network = self._chosen(image_set)
         features = self._extract(image_set, network=network)
         if found:
-            features = replace(features, image_groups=_near_duplicates(features))
+            features = with_near_duplicates(features)
         return self._fit_features(features, names, network)
 
     def fit_features(self, features: Features) -> TopTuner:
@@ -316,6 +315,39 @@ class TopTuner(ImageClassifier):
         self._check_provenance(features.provenance, "these features")
         _check_finite(features)
         return self._compare(features)
+
+    def choose_thresholds(
+        self,
+        objective: Objective | None = None,
+        *,
+        recall: Mapping[Any, float] | None = None,
+        precision: Mapping[Any, float] | None = None,
+    ) -> dict[Any, float]:
+        """Choose thresholds for `predict` and `evaluate` from the leave-one-out probabilities.
+
+        Parameters
+        ----------
+        objective : {"macro-f1", "balanced-accuracy"}, optional
+            What the thresholds of all classes together make greatest.
+        recall, precision : mapping, optional
+            Class to the part of it that is to be found, or to the part of what is found that is to
+            be right.
+
+        Returns
+        -------
+        dict
+            Class to threshold. What was wanted holds on the training images, each left out.
+
+        Raises
+        ------
+        DataError
+            If labels are numbers, nothing or too much is asked for, or it cannot be had.
+        """
+        self._check_fitted()
+        P = self._task.left_out(self.head_)
+        return chosen_thresholds(
+            self._task, self.codes_, P, objective=objective, recall=recall, precision=precision
+        )
 
     # -------------------------------------------------------------------------------- storing
 
@@ -486,21 +518,6 @@ class TopTuner(ImageClassifier):
 
     def _proba(self, features: Features) -> NDArray[np.float64]:
         return self._task.outputs(self.head_, self._rows(features))
-
-
-def _near_duplicates(features: Features) -> NDArray[np.str_]:
-    """Find groups of near-duplicates, by the network's own pooled output where it is there."""
-    widths = list(features.groups.values())
-    place = list(features.groups).index(LAST) if LAST in features.groups else None
-    first, end = (
-        (0, sum(widths)) if place is None else (sum(widths[:place]), sum(widths[: place + 1]))
-    )
-    X = features.X[:, first:end].astype(np.float32)
-    classes = features.labels if features.label_kind == "class" else None
-    codes = near_duplicate_groups(FeatureNormalizer().fit_transform(X), classes)
-    if features.image_groups is not None:
-        codes = joined_groups(codes, features.image_groups)
-    return codes.astype(np.str_)
 
 
 def _check_finite(features: Features) -> None:
