@@ -66,7 +66,7 @@ def left_out_rows(tuner: TopTuner) -> list[tuple[str, str]]:
 
 
 def task_row(tuner: TopTuner) -> tuple[str, str]:
-    """What labels are, and how that was chosen."""
+    """Say what labels are, and how that was chosen."""
     how = "asked for" if tuner.task == tuner.task_ else "as the labels look; --task says otherwise"
     return "task", f"{tuner.task_}: {_HOW_CHOSEN[tuner.task_]} ({how})"
 
@@ -133,7 +133,7 @@ def _label_records(
 
 
 def _number_records(found: NumberPredictions) -> list[dict[str, Any]]:
-    """Number of each image with its interval; null where training images are too few for one."""
+    """Return the numbers with their intervals, null where training images are too few."""
     return [
         {"path": path, "value": value, "low": _finite(low), "high": _finite(high)}
         for path, value, (low, high) in zip(

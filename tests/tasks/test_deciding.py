@@ -1,0 +1,54 @@
+"""TopTuner on real images with costs and thresholds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from task_helpers import DIGITS, MORE, N
+
+from toptune import DataError, TopTuner
+
+
+def test_costs_decide(classes: TopTuner) -> None:
+    dear = {"five": {"other": 50}, "other": {"five": 1}}
+    P = classes.predict_proba(MORE)
+    assert np.array_equal(classes.predict(MORE, costs=dear) == "five", P[:, 0] > 1 / 51)
+    truth = np.where(DIGITS.target[N : 2 * N] % 5 == 0, "five", "other")
+    careful = classes.evaluate(MORE, truth, costs=dear)
+    most_probable = np.where(P[:, 0] > 0.5, "five", "other")
+    paid = np.where(most_probable == truth, 0, np.where(truth == "five", 50, 1)).mean()
+    assert careful.mean_cost <= paid
+    assert (
+        careful.per_class["five"].recall >= classes.evaluate(MORE, truth).per_class["five"].recall
+    )
+
+
+def test_thresholds_chosen_by_leave_one_out(classes: TopTuner) -> None:
+    t = classes.choose_thresholds(recall={"five": 0.95})
+    assert list(t) == ["five"]
+    left_out = classes._task.left_out(classes.head_)
+    judged = classes._task.evaluate(classes.codes_, left_out, thresholds=t)
+    assert judged.per_class["five"].recall >= 0.95
+    both = classes.choose_thresholds("balanced-accuracy")
+    judged = classes._task.evaluate(classes.codes_, left_out, thresholds=both)
+    assert judged.balanced_accuracy >= classes.loo_.balanced_accuracy
+    P = classes.predict_proba(MORE)
+    assert np.array_equal(classes.predict(MORE, thresholds=t) == "five", P[:, 0] >= t["five"])
+
+
+@pytest.mark.parametrize(
+    ("wishes", "message"),
+    [
+        ({}, "say what thresholds are for"),
+        ({"objective": "macro-f1", "recall": {"five": 0.9}}, "say what thresholds are for"),
+        ({"recall": {"five": 0.9}, "precision": {"five": 0.9}}, "a wanted precision, not both"),
+        ({"recall": {"six": 0.9}}, "does not know: six"),
+        ({"recall": {"five": 1.9}}, r"five: the wanted recall must be in \(0, 1\], got 1.9"),
+        ({"objective": "f2"}, "objective must be one of"),
+    ],
+)
+def test_wishes_that_make_no_sense(classes: TopTuner, wishes: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        classes.choose_thresholds(**wishes)
