@@ -24,7 +24,7 @@ LAYERS = (
     ("kernel", "training", "metrics", "learning_curve", "predictions"),
     ("tasks",),
     ("model_file", "classifier", "near_duplicates"),
-    ("backbone_choice",),
+    ("backbone_choice", "updates"),
     ("tuner", "finetune"),
     ("diagnosis", "demo", "compare"),
     ("study",),

@@ -231,3 +231,21 @@ def given_images(
     if len(given) != 1:
         raise DataError("give the images in one way: data, paths= or images=")
     return labelled_images(given[0], labels, split=split, groups=groups)
+
+
+def check_finite(features: Features) -> None:
+    """Refuse features that hold NaN or infinity.
+
+    Raises
+    ------
+    DataError
+        Naming the first image.
+    """
+    step = 4096  # rows at a time: they may be in a file larger than memory
+    blocks = (features.X[first : first + step] for first in range(0, len(features), step))
+    bad = ~np.concatenate([np.isfinite(X).all(axis=1) for X in blocks] or [np.ones(0, bool)])
+    if bad.any():
+        raise DataError(
+            f"the features of {bad.sum()} of {len(features)} images hold NaN or infinity, the "
+            f"first is {features.ids[int(bad.argmax())]}: extract them again, or leave them out"
+        )

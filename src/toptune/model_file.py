@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,18 +12,20 @@ from numpy.typing import NDArray
 from toptune.errors import ModelFileError
 from toptune.images import Quarantined
 from toptune.kernel import FeatureNormalizer, KernelClassifier, KernelRegressor
+from toptune.kernel.kept import Keep
 from toptune.tasks import TASKS, Classification, Regression, Task
 from toptune.tensor_file import decode_names, encode_names, load_tensors, save_tensors
 
 #: Raised by one whenever an older reader would misunderstand the file.
 FORMAT_VERSION = 3
+#: Of the section "updates" and its tensors, which a reader may do without: it can still predict.
+UPDATES_VERSION = 1
 _TENSORS = (
     "center_features",
     "center_indices",
     "dual_coef",
     "offset",
     "scale",
-    "loo_scores",
     "codes",
     "ids",
 )
@@ -59,6 +61,10 @@ class Model:
         What the labels are.
     classes : ndarray of shape (c,)
         Labels, sorted; none for regression.
+    groups : ndarray of str, shape (n,), or None
+        Groups of the training images.
+    kept : {"sums", "rows"}
+        What a file that was read holds for changes, at most.
     """
 
     parameters: dict[str, Any]
@@ -72,24 +78,40 @@ class Model:
     seconds: dict[str, float]
     task: type[Task[Any]]
     classes: NDArray[Any]
+    groups: NDArray[np.str_] | None = None
+    kept: Keep = "sums"
 
 
-def write_model(path: str | os.PathLike[str], model: Model) -> None:
+def write_model(path: str | os.PathLike[str], model: Model, *, keep: Keep = "sums") -> None:
     """Write a model to one file, replacing it if it exists.
+
+    Parameters
+    ----------
+    path : path
+        File to write.
+    model : Model
+        What goes into it.
+    keep : {"nothing", "sums", "rows"}, default="sums"
+        How much of what changes need; see `KernelClassifier.kept_state`.
 
     Raises
     ------
     StorageError
         If it cannot be written.
     """
+    if keep not in get_args(Keep):
+        raise ValueError(f"keep must be one of {', '.join(get_args(Keep))}, got {keep!r}")
     arrays, numbers = model.head.state()
+    kept, updates = _kept_state(model.head, keep)
+    if model.groups is not None:
+        kept["groups"] = encode_names(model.groups.tolist())
     arrays["center_features"] = model.center_features
     del arrays["centers"]
-    classes, numbers_of_images = model.classes, model.task is Regression
-    codes = model.codes.astype(np.float64 if numbers_of_images else np.int64)
+    classes = model.classes
+    codes = model.codes.astype(np.float64 if model.task is Regression else np.int64)
     save_tensors(
         path,
-        {**arrays, "codes": codes, "ids": encode_names(model.ids)},
+        {**arrays, **kept, "codes": codes, "ids": encode_names(model.ids)},
         {
             "parameters": {name: _plain(value) for name, value in model.parameters.items()},
             "task": model.task.name,
@@ -100,6 +122,7 @@ def write_model(path: str | os.PathLike[str], model: Model) -> None:
             "provenance": model.provenance,
             "quarantined": [vars(item) for item in model.quarantined],
             "seconds": model.seconds,
+            "updates": {"version": UPDATES_VERSION, **updates},
         },
         kind="model",
         format_version=FORMAT_VERSION,
@@ -117,6 +140,8 @@ def read_model(path: str | os.PathLike[str]) -> Model:
     tensors, document = load_tensors(
         path, kind="model", format_version=FORMAT_VERSION, required=_TENSORS
     )
+    if "loo_scores" not in tensors and document.get("updates", {}).get("left_out", True):
+        raise ModelFileError(f"{os.fspath(path)} lacks the tensors loo_scores")
     try:
         return _model(tensors, document)
     except (KeyError, IndexError, TypeError, ValueError) as error:
@@ -132,40 +157,73 @@ def _model(tensors: dict[str, NDArray[Any]], document: dict[str, Any]) -> Model:
     task = TASKS[document.get("task", "classification")]
     d = tensors["offset"].shape[0]
     ids = tuple(decode_names(tensors["ids"]))
-    lengths = {len(ids), len(tensors["codes"]), len(tensors["loo_scores"])}
+    codes = tensors["codes"]
+    lengths = {len(ids), len(codes), len(tensors.get("loo_scores", codes))}
     if len(lengths) > 1:
         raise ValueError(f"ids, codes and loo_scores have different lengths: {lengths}")
     normalizer = FeatureNormalizer(**document["normalizer"]).fit(np.zeros((1, d), np.float32))
     raw = tensors["center_features"]
     tensors["centers"] = normalizer.transform(np.asarray(raw, dtype=np.float32))
+    names = decode_names(tensors["groups"]) if "groups" in tensors else None
+    groups = None if names is None else np.array(names, dtype=np.str_)
     return Model(
         parameters=parameters,
-        head=_head(task, classes, parameters["class_weight"], tensors, document["head"]),
+        head=_head(task, classes, codes, groups, tensors, document),
         normalizer=normalizer,
         center_features=raw,
-        codes=tensors["codes"],
+        codes=codes,
         ids=ids,
         provenance=document["provenance"],
         quarantined=tuple(Quarantined(**item) for item in document["quarantined"]),
         seconds=document["seconds"],
         task=task,
         classes=classes,
+        groups=groups,
+        kept="rows" if "rows" in tensors else "sums",
     )
 
 
 def _head(
     task: type[Task[Any]],
     classes: NDArray[Any],
-    class_weight: Any,
+    codes: NDArray[Any],
+    groups: NDArray[np.str_] | None,
     tensors: dict[str, NDArray[Any]],
-    numbers: dict[str, Any],
+    document: dict[str, Any],
 ) -> KernelClassifier | KernelRegressor:
     if task is Regression:
-        return KernelRegressor().restore(tensors, numbers)
-    head = KernelClassifier(class_weight=class_weight)
+        return KernelRegressor().restore(tensors, document["head"])
+    head = KernelClassifier(class_weight=document["parameters"]["class_weight"])
     # The head of several labels knows them by their columns.
     names = classes if task is Classification else np.arange(len(classes))
-    return head.restore(names, tensors, numbers)
+    head.restore(names, tensors, document["head"])
+    head.restore_kept(codes, tensors, _updates(head, codes, document), groups)
+    return head
+
+
+def _kept_state(
+    head: KernelClassifier | KernelRegressor, keep: Keep
+) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Return what changes of the model need, which is for classification only."""
+    return ({}, {}) if isinstance(head, KernelRegressor) else head.kept_state(keep)
+
+
+def _updates(
+    head: KernelClassifier, codes: NDArray[np.intp], document: dict[str, Any]
+) -> dict[str, Any]:
+    """Section of the document that says what is kept for changes, as this version has it."""
+    section = dict(document.get("updates", {"version": None}))
+    version = section.pop("version")
+    if version == UPDATES_VERSION:
+        return section
+    absent = (
+        "its file was written before models kept sums"
+        if version is None
+        else f"its file keeps sums in version {version}, this toptune reads {UPDATES_VERSION}"
+    )
+    if np.array_equal(head.center_indices_, np.arange(len(codes))):  # all that it takes is there
+        absent = ""
+    return {"absent": absent, "rowless": absent, "coverage": None}
 
 
 def _plain(value: Any) -> Any:

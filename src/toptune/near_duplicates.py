@@ -30,4 +30,6 @@ def with_near_duplicates(features: Features) -> Features:
     codes = near_duplicate_groups(FeatureNormalizer().fit_transform(X), classes)
     if features.image_groups is not None:
         codes = joined_groups(codes, features.image_groups)
-    return replace(features, image_groups=codes.astype(np.str_))
+    # No group that somebody names later has such a name by accident.
+    names = np.char.add("near-duplicates ", codes.astype(np.str_))
+    return replace(features, image_groups=names)

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from toptune.backbone_choice import choose_backbone, compare_backbones
-from toptune.classifier import ImageClassifier, given_images
+from toptune.classifier import check_finite, given_images
 from toptune.errors import BackboneError, DataError, ModelFileError
 from toptune.features import (
     Backbone,
@@ -38,9 +38,10 @@ from toptune.kernel.estimators import Kernel
 from toptune.metrics import Evaluation
 from toptune.model_file import Model, read_model, write_model
 from toptune.near_duplicates import NEAR_DUPLICATES, with_near_duplicates
-from toptune.tasks import Task, TaskChoice, chosen_task
+from toptune.tasks import Targets, Task, TaskChoice, chosen_task
 from toptune.tasks.choosing import chosen_thresholds
 from toptune.thresholds import Objective
+from toptune.updates import UpdatableClassifier
 from toptune.versions import library_versions
 
 
@@ -55,7 +56,7 @@ class _Network:
     precision: Literal["auto", "float32", "bfloat16"]
 
 
-class TopTuner(ImageClassifier):
+class TopTuner(UpdatableClassifier):
     """Image classifier: frozen network, features extracted once, fast kernel head.
 
     Parameters
@@ -102,7 +103,14 @@ class TopTuner(ImageClassifier):
     loo_ : Evaluation
         Leave-one-out accuracy, log-loss, confusion matrix and per-class table of the training
         images: each was predicted by the model fitted without it, and without its group if there
-        are groups. `toptune.tasks.LabelEvaluation` or `NumberEvaluation` for the other tasks.
+        are groups. After a change it is computed when it is first asked for.
+        `toptune.tasks.LabelEvaluation` or `NumberEvaluation` for the other tasks.
+    ids_ : tuple of str
+        Names of the training images.
+    groups_ : ndarray of str, shape (n,), or None
+        Group of each training image.
+    refresh_ : str or None
+        After changes: why centers and hyperparameters should be chosen anew.
     head_ : KernelClassifier
         The fitted head; a KernelRegressor for regression.
     quarantined_ : tuple of Quarantined
@@ -177,6 +185,7 @@ class TopTuner(ImageClassifier):
         images: Sequence[ImageSource] | NDArray[Any] | None = None,
         split: str | None = None,
         groups: Iterable[object] | None = None,
+        centers: TopTuner | None = None,
     ) -> TopTuner:
         """Extract the features of labelled images and train the head on them.
 
@@ -197,6 +206,10 @@ class TopTuner(ImageClassifier):
             one video. Leave-one-out then leaves out whole groups. A manifest has them in its column
             ``group``. "near-duplicates" finds groups from the features, and joins them with those
             of the manifest.
+        centers : TopTuner, optional
+            A model whose centers, kernel, bandwidth and weights of layers are used instead of
+            chosen, so that models trained on other images with the same one can be merged; see
+            `merge`.
 
         Returns
         -------
@@ -221,19 +234,21 @@ class TopTuner(ImageClassifier):
             split=split,
             groups=None if found else groups,
         )
-        network = self._chosen(image_set)
+        network = self._chosen(image_set, centers)
         features = self._extract(image_set, network=network)
         if found:
             features = with_near_duplicates(features)
-        return self._fit_features(features, names, network)
+        return self._fit_features(features, names, network, centers)
 
-    def fit_features(self, features: Features) -> TopTuner:
+    def fit_features(self, features: Features, *, centers: TopTuner | None = None) -> TopTuner:
         """Train the head on features that were extracted before, by this backbone.
 
         Parameters
         ----------
         features : Features
             With labels; where they have `image_groups`, whole groups are left out.
+        centers : TopTuner, optional
+            As for `fit`.
 
         Returns
         -------
@@ -250,11 +265,15 @@ class TopTuner(ImageClassifier):
             raise DataError('backbone="auto" needs images to compare networks on: name the network')
         network = self._asked(self.backbone)
         self._check_provenance(features.provenance, "these features", network=network)
-        _check_finite(features)
-        return self._fit_features(features, {}, network)
+        check_finite(features)
+        return self._fit_features(features, {}, network, centers)
 
     def _fit_features(
-        self, features: Features, names: dict[str, Any], network: _Network
+        self,
+        features: Features,
+        names: dict[str, Any],
+        network: _Network,
+        centers: TopTuner | None,
     ) -> TopTuner:
         task = chosen_task(self.task, features.label_kind)
         targets = task.read(features, names)
@@ -262,6 +281,27 @@ class TopTuner(ImageClassifier):
             raise DataError(
                 "all images belong to one group: leave-one-out of whole groups would leave none"
             )
+        start = time.perf_counter()
+        if centers is None:
+            self._fit_head(features, task, targets)
+        else:
+            self._fit_head_like(centers, features, task, targets, network)
+        total = time.perf_counter() - start
+        selecting = self.head_.selection_seconds_
+        self.seconds_ = {
+            "decode_extract": features.seconds,
+            "select": selecting,
+            "fit": total - selecting,
+        }
+        self._set_task(task.of_head(self.head_, targets.classes, targets.codes))
+        self._set_samples(features.ids, targets.codes, features.image_groups)
+        self.quarantined_ = features.quarantined
+        self.provenance_ = {**features.provenance, "versions": library_versions()}
+        self._fitted_network, self.backbone_ = network, network.name
+        self._keep = "sums"
+        return self
+
+    def _fit_head(self, features: Features, task: type[Task[Any]], targets: Targets) -> None:
         widths = list(features.groups.values())
         head = task.new_head(
             kernel=self.kernel,
@@ -273,24 +313,33 @@ class TopTuner(ImageClassifier):
             random_state=self.random_state,
         )
         normalizer = FeatureNormalizer(groups=widths).fit(features.X[:1])
-        start = time.perf_counter()
         rows = Rows(features.X, transform=normalizer.transform)
         head.fit(rows, targets.y, groups=features.image_groups)
-        total = time.perf_counter() - start
-        selecting = head.selection_seconds_
         self.head_, self.normalizer_ = head, normalizer
-        self.seconds_ = {
-            "decode_extract": features.seconds,
-            "select": selecting,
-            "fit": total - selecting,
-        }
         self.center_features_ = features.X[head.center_indices_]
-        self._settle(task.of_head(head, targets.classes, targets.codes), targets.codes)
-        self.ids_ = features.ids
-        self.quarantined_ = features.quarantined
-        self.provenance_ = {**features.provenance, "versions": library_versions()}
-        self._fitted_network, self.backbone_ = network, network.name
-        return self
+
+    def _fit_head_like(
+        self,
+        model: TopTuner,
+        features: Features,
+        task: type[Task[Any]],
+        targets: Targets,
+        network: _Network,
+    ) -> None:
+        """Train a head with the centers of another model."""
+        model._check_changeable("centers=")
+        if task.name != "classification":
+            raise DataError(f"centers= is for classification, and these labels are for {task.name}")
+        self._check_provenance(model.provenance_, "the model of the centers", network=network)
+        self.normalizer_ = model.normalizer_
+        self.head_ = model.head_.fit_like(
+            self._rows(features),
+            targets.y,
+            groups=features.image_groups,
+            class_weight=self.class_weight,
+            penalty=None if isinstance(self.penalty, str) else self.penalty,
+        )
+        self.center_features_ = model.center_features_
 
     @property
     def layer_weights_(self) -> dict[str, float]:
@@ -300,20 +349,13 @@ class TopTuner(ImageClassifier):
         parts = np.split(self.head_.feature_shares(), ends[:-1])
         return {name: float(part.sum()) for name, part in zip(layers, parts, strict=True)}
 
-    def _settle(self, task: Task[Any], codes: NDArray[Any]) -> None:
-        self._task, self.task_, self.classes_, self.codes_ = task, task.name, task.classes, codes
-        self.loo_: Evaluation | Any = task.evaluate(codes, task.left_out(self.head_))
-
-    def _labels_task(self) -> Task[Any]:
-        return self._task
-
     # ------------------------------------------------------------------------------ answering
 
     def evaluate_features(self, features: Features) -> Evaluation | Any:
         """Compare predictions with the labels of features extracted before; see `evaluate`."""
         self._check_fitted()
         self._check_provenance(features.provenance, "these features")
-        _check_finite(features)
+        check_finite(features)
         return self._compare(features)
 
     def choose_thresholds(
@@ -344,6 +386,7 @@ class TopTuner(ImageClassifier):
             If labels are numbers, nothing or too much is asked for, or it cannot be had.
         """
         self._check_fitted()
+        self._task.require(("classification", "multilabel"), "thresholds are")
         P = self._task.left_out(self.head_)
         return chosen_thresholds(
             self._task, self.codes_, P, objective=objective, recall=recall, precision=precision
@@ -351,13 +394,23 @@ class TopTuner(ImageClassifier):
 
     # -------------------------------------------------------------------------------- storing
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        keep: Literal["auto", "nothing", "sums", "rows"] = "auto",
+    ) -> None:
         """Write the model to one file, replacing it if it exists.
 
         Parameters
         ----------
         path : path
             Usually named ``*.toptune``.
+        keep : {"auto", "nothing", "sums", "rows"}, default="auto"
+            What the file holds for changes of the model, where not all images are centers: sums,
+            for `partial_fit` and `merge`; or also m numbers of each image, for `forget` and
+            leave-one-out afterwards. "auto" is "rows" for a model from a file that has them,
+            else "sums".
 
         Raises
         ------
@@ -369,8 +422,6 @@ class TopTuner(ImageClassifier):
             path,
             Model(
                 parameters=self.get_params() | {"cache": "auto"},
-                task=type(self._task),
-                classes=self.classes_,
                 head=self.head_,
                 normalizer=self.normalizer_,
                 center_features=self.center_features_,
@@ -379,7 +430,11 @@ class TopTuner(ImageClassifier):
                 provenance=self.provenance_,
                 quarantined=self.quarantined_,
                 seconds=self.seconds_,
+                task=type(self._task),
+                classes=self.classes_,
+                groups=self.groups_,
             ),
+            keep=self._keep if keep == "auto" else keep,
         )
 
     @classmethod
@@ -413,10 +468,11 @@ class TopTuner(ImageClassifier):
         except TypeError as error:
             raise ModelFileError(f"{path}: its description is damaged: {error!r}") from error
         tuner.head_, tuner.normalizer_ = model.head, model.normalizer
-        tuner.center_features_ = model.center_features
-        tuner.ids_, tuner.quarantined_ = model.ids, model.quarantined
+        tuner.center_features_, tuner.quarantined_ = model.center_features, model.quarantined
         tuner.provenance_, tuner.seconds_ = model.provenance, model.seconds
-        tuner._settle(model.task.of_head(model.head, model.classes, model.codes), model.codes)
+        tuner._set_task(model.task.of_head(model.head, model.classes, model.codes))
+        tuner._set_samples(model.ids, model.codes, model.groups)
+        tuner._keep = model.kept
         if backbone is not None:
             tuner.backbone = backbone
         compared = tuner.backbone == "auto"
@@ -453,10 +509,12 @@ class TopTuner(ImageClassifier):
         layers = self.layers if isinstance(self.layers, str) else tuple(self.layers)
         return _Network(name, layers, self.view, self.resolution, self.precision)
 
-    def _chosen(self, images: ImageSet) -> _Network:
+    def _chosen(self, images: ImageSet, centers: TopTuner | None) -> _Network:
         """Return what the parameters ask for, after a comparison where the network is "auto"."""
         if self.backbone != "auto":
             return self._asked(self.backbone)
+        if centers is not None:
+            return self._asked(centers.backbone_)
         task = chosen_task(self.task, images.label_kind).name
         if task != "classification":
             raise DataError(f'backbone="auto" is for classification, not {task}: name the network')
@@ -518,14 +576,3 @@ class TopTuner(ImageClassifier):
 
     def _proba(self, features: Features) -> NDArray[np.float64]:
         return self._task.outputs(self.head_, self._rows(features))
-
-
-def _check_finite(features: Features) -> None:
-    step = 4096  # rows at a time: they may be in a file larger than memory
-    blocks = (features.X[first : first + step] for first in range(0, len(features), step))
-    bad = ~np.concatenate([np.isfinite(X).all(axis=1) for X in blocks] or [np.ones(0, bool)])
-    if bad.any():
-        raise DataError(
-            f"the features of {bad.sum()} of {len(features)} images hold NaN or infinity, the "
-            f"first is {features.ids[int(bad.argmax())]}: extract them again, or leave them out"
-        )

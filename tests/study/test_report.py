@@ -193,6 +193,21 @@ def test_partial_studies_say_what_is_missing(case: str, tmp_path: Path) -> None:
     assert isinstance(readme_table(folder), str)
 
 
+def test_a_line_with_another_network_is_not_drawn_under_wrong_names() -> None:
+    """Found in use: heads with as many networks, but others, shared one line of names."""
+    records = make_study()
+    for name in {row["dataset"] for row in records}:
+        records += [
+            make_record(name, "ridge", backbone=backbone, n_test=40, classes=("a", "b", "c"))
+            for backbone in (LITE0, "efficientnet_lite1", "resnet18.a1_in1k")
+        ]
+    found = Summary(Cells(records)).backbones
+    assert not isinstance(found, Missing)
+    lines = {tuple(c.method.backbone for c in line) for line in found.lines}
+    assert len(lines) == 1
+    assert not any("resnet18.a1_in1k" in line for line in lines)
+
+
 @pytest.mark.usefixtures("_no_png")
 def test_what_an_earlier_report_had_more_is_removed(tmp_path: Path) -> None:
     folder = write_study(tmp_path / "study", PARTIAL["one data set"])

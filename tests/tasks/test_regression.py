@@ -164,7 +164,28 @@ def test_fine_tuning_and_comparisons_are_for_classes() -> None:
     with pytest.raises(DataError, match="for classification, and the labels are sets of labels"):
         training_labels(from_arrays(PICTURES, names(DIGITS.target[:N])), {})
     classes = replace(images, label_kind="class")
-    assert len(np.unique(training_labels(classes, {}))) > 70
+    assert training_labels(classes, {}).tolist() == [str(value) for value in ink(PICTURES)]
+
+
+def test_changes_of_a_model_are_for_classification(
+    regression: TopTuner, multilabel: TopTuner, classes: TopTuner, tuner: Callable[..., TopTuner]
+) -> None:
+    features = regression._extract(from_arrays(MORE, ink(MORE)))
+    for model, task in ((regression, "regression"), (multilabel, "multilabel")):
+        said = f"is for classification, and this model does {task}"
+        with pytest.raises(DataError, match=f"partial_fit {said}"):
+            model.partial_fit(images=MORE, labels=ink(MORE))
+        with pytest.raises(DataError, match=f"partial_fit {said}"):
+            model.partial_fit_features(features)
+        with pytest.raises(DataError, match=f"forget {said}"):
+            model.forget("image-000000")
+        with pytest.raises(DataError, match=f"merge {said}"):
+            classes.merge(model)
+        with pytest.raises(DataError, match=f"centers= {said}"):
+            tuner().fit(images=MORE, labels=ink(MORE), centers=model)
+        assert model.refresh_ is None
+    with pytest.raises(DataError, match="centers= is for classification, and these labels"):
+        tuner().fit(images=MORE, labels=ink(MORE), centers=classes)
 
 
 def test_a_failed_fit_changes_nothing(tuner: Callable[..., TopTuner]) -> None:

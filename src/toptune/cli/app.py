@@ -18,7 +18,7 @@ from typing import Annotated
 import typer
 
 from toptune import __version__
-from toptune.cli import compare, data, datasets, doctor, model, study
+from toptune.cli import changes, compare, data, datasets, doctor, model, study
 from toptune.errors import ToptuneError
 
 
@@ -51,6 +51,9 @@ for command in (
     model.fit,
     model.evaluate,
     model.predict,
+    changes.update,
+    changes.forget,
+    changes.merge,
     data.features,
     data.backbones,
     doctor.demo,

@@ -36,7 +36,8 @@ def top_tuned(tuner: TopTuner, images: ImageSet) -> tuple[Features, MethodOutcom
     reset_peak_memory()
     with EnergyMeter() as meter:
         start = time.perf_counter()
-        tuner._network()
+        _, engine = tuner._network()
+        engine.prepare()
         loading = time.perf_counter() - start
         features = tuner._extract(images)
         tuner.fit_features(features)

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 
 from toptune.images import LabelKind
 from toptune.tasks.base import Targets, Task, TaskName
-from toptune.tasks.classification import Classification, training_labels
+from toptune.tasks.classification import Classification, training_labels, warn_of_lone_images
 from toptune.tasks.label_evaluation import LabelEvaluation, LabelMetrics, evaluate_labels
 from toptune.tasks.multilabel import LabelPredictions, Multilabel
 from toptune.tasks.number_evaluation import NumberEvaluation, evaluate_numbers
@@ -67,4 +67,5 @@ __all__ = [
     "evaluate_labels",
     "evaluate_numbers",
     "training_labels",
+    "warn_of_lone_images",
 ]

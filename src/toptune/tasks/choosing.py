@@ -27,9 +27,8 @@ def chosen_thresholds(
     Raises
     ------
     DataError
-        If labels are numbers, nothing or too much is asked for, or it cannot be had.
+        If nothing or too much is asked for, or it cannot be had.
     """
-    task.require(("classification", "multilabel"), "thresholds are")
     wishes = [*(recall or {}), *(precision or {})]
     if (objective is None) == (not wishes):
         raise DataError(

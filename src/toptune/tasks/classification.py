@@ -32,7 +32,7 @@ class Classification(Task[KernelClassifier]):
         """Read classes; numbers that are not whole become classes by their text."""
         y = _classes_of(labelled, {} if labelled.label_kind == "number" else names)
         groups = labelled.image_groups if isinstance(labelled, Features) else labelled.groups
-        _warn_of_lone_images(y, groups)
+        warn_of_lone_images(y, groups)
         classes, codes = np.unique(y, return_inverse=True)
         return Targets(classes, y, codes.astype(np.intp))
 
@@ -136,7 +136,7 @@ def _classes_of(labelled: Features | ImageSet, names: Mapping[str, Any]) -> NDAr
     return y
 
 
-def _warn_of_lone_images(y: NDArray[Any], groups: NDArray[np.str_] | None) -> None:
+def warn_of_lone_images(y: NDArray[Any], groups: NDArray[np.str_] | None) -> None:
     """Warn of classes that leave-one-out leaves nothing of: those of one image, or of one group."""
     what = "image" if groups is None else "group"
     members = np.arange(len(y)) if groups is None else groups
@@ -147,5 +147,5 @@ def _warn_of_lone_images(y: NDArray[Any], groups: NDArray[np.str_] | None) -> No
             "because nothing else shows what the class looks like, and that also makes "
             "probabilities more cautious",
             DataWarning,
-            stacklevel=5,
+            stacklevel=4,
         )

@@ -128,7 +128,7 @@ class Multilabel(Task[KernelClassifier]):
         sets = [set_of(text) for text in labels_of(labelled).tolist()]
         classes = np.array(sorted(set().union(*sets)), dtype=np.str_)
         if len(classes) < 2:
-            found = f"only {classes[0]!r}" if len(classes) else "none"
+            found = f"only {str(classes[0])!r}" if len(classes) else "none"
             raise DataError(
                 f"several labels per image need two different ones, found {found}; for one that is "
                 "there or not, name both cases and train with task='classification'"
