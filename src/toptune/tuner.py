@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from toptune.backbone_choice import choose_backbone, compare_backbones
 from toptune.classifier import check_finite, given_images
+from toptune.decisions import Costs
 from toptune.errors import BackboneError, DataError, ModelFileError
 from toptune.features import (
     Backbone,
@@ -351,12 +352,18 @@ class TopTuner(UpdatableClassifier):
 
     # ------------------------------------------------------------------------------ answering
 
-    def evaluate_features(self, features: Features) -> Evaluation | Any:
+    def evaluate_features(
+        self,
+        features: Features,
+        *,
+        costs: Costs | None = None,
+        thresholds: Mapping[Any, float] | None = None,
+    ) -> Evaluation | Any:
         """Compare predictions with the labels of features extracted before; see `evaluate`."""
         self._check_fitted()
         self._check_provenance(features.provenance, "these features")
         check_finite(features)
-        return self._compare(features)
+        return self._compare(features, costs=costs, thresholds=thresholds)
 
     def choose_thresholds(
         self,
