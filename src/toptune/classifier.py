@@ -136,6 +136,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         DataError
             If an image cannot be read, or costs or thresholds cannot be used.
         """
+        self.check_decision(costs=costs, thresholds=thresholds)
         found = self.classify(images, strict=True)
         decided: NDArray[Any] = found.decide(costs=costs, thresholds=thresholds)
         return decided
@@ -171,7 +172,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             If the data has a class that the model does not know, or costs or thresholds cannot be
             used.
         """
-        self._check_fitted()
+        self.check_decision(costs=costs, thresholds=thresholds)
         if split is None and isinstance(data, str | os.PathLike):
             table = labels if isinstance(labels, str | os.PathLike) else None
             present = splits_of(data, labels=table)
@@ -191,6 +192,20 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         With several labels per image the share of images with all of them right; for numbers R^2.
         """
         return float(self.evaluate(data, labels, split=split).score)
+
+    def check_decision(
+        self, *, costs: Costs | None = None, thresholds: Mapping[Any, float] | None = None
+    ) -> None:
+        """Refuse costs or thresholds that `predict` could not use, before any work is done.
+
+        Raises
+        ------
+        DataError
+            As `predict` does.
+        """
+        self._check_fitted()
+        nothing = self._labels_task().predictions((), np.empty((0, len(self.classes_))), ())
+        nothing.decide(costs=costs, thresholds=thresholds)
 
     def _compare(
         self,

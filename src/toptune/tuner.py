@@ -32,6 +32,7 @@ from toptune.features import (
     make_engine,
 )
 from toptune.features.backbones import View
+from toptune.features.provenance import check_provenance
 from toptune.features.taps import LAST
 from toptune.images import Images, ImageSet, ImageSource
 from toptune.kernel import FeatureNormalizer, Rows
@@ -555,23 +556,13 @@ class TopTuner(UpdatableClassifier):
     ) -> None:
         """Refuse what was made by another network than the one this tuner has here."""
         backbone, _ = self._network(network)
-        for name, here in backbone.spec().items():
-            there = provenance.get(name)
-            if there == here:
-                continue
-            detail = f"{name} {there!r}, here {here!r}"
-            if name in ("layers", "preprocessing"):
-                raise ModelFileError(
-                    f"{what} came from other layers, another view or another resolution: {detail}. "
-                    "Give the same layers=, view= and resolution= to both, or train again"
-                )
-            if name == "weights_sha256":
-                detail = f"weights with SHA-256 {str(there)[:12]}..., here {str(here)[:12]}..."
-            raise ModelFileError(
-                f"{what} came from the network {provenance.get('backbone')!r}, which does not "
-                f"match {backbone.name!r} on this machine: {detail}. Provide the same weights, or "
-                "train again"
-            )
+        check_provenance(backbone, provenance, what)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        if self.task == "regression":  # so that splitters do not look for classes
+            tags.estimator_type = "regressor"
+        return tags
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__()

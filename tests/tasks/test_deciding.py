@@ -25,6 +25,19 @@ def test_costs_decide(classes: TopTuner) -> None:
     )
 
 
+def test_what_cannot_be_decided_is_said_before_the_work(
+    classes: TopTuner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("features were extracted")
+
+    monkeypatch.setattr(classes, "_extract", never)
+    with pytest.raises(DataError, match=r"costs must have shape \(2, 2\)"):
+        classes.predict(MORE, costs=np.zeros((3, 3)))
+    with pytest.raises(DataError, match="does not know: six"):
+        classes.evaluate(MORE, ["five"] * N, thresholds={"six": 0.5})
+
+
 def test_thresholds_chosen_by_leave_one_out(classes: TopTuner) -> None:
     t = classes.choose_thresholds(recall={"five": 0.95})
     assert list(t) == ["five"]

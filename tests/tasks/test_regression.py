@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.base import is_classifier, is_regressor
 from sklearn.linear_model import Ridge
 from task_helpers import DIGITS, MORE, PICTURES, N, ink, names
 
 from toptune import DataError, FineTuner, TopTuner
+from toptune.compare import compare
 from toptune.errors import DataWarning
 from toptune.images import from_arrays
 from toptune.kernel import KernelRegressor
@@ -163,6 +165,8 @@ def test_fine_tuning_and_comparisons_are_for_classes() -> None:
         FineTuner().fit(images)
     with pytest.raises(DataError, match="for classification, and the labels are sets of labels"):
         training_labels(from_arrays(PICTURES, names(DIGITS.target[:N])), {})
+    with pytest.raises(DataError, match="for classification, and the labels are numbers"):
+        compare(images)
     classes = replace(images, label_kind="class")
     assert training_labels(classes, {}).tolist() == [str(value) for value in ink(PICTURES)]
 
@@ -186,6 +190,12 @@ def test_changes_of_a_model_are_for_classification(
         assert model.refresh_ is None
     with pytest.raises(DataError, match="centers= is for classification, and these labels"):
         tuner().fit(images=MORE, labels=ink(MORE), centers=classes)
+
+
+def test_scikit_learn_takes_it_for_a_regressor() -> None:
+    """Its splitters would look for classes otherwise."""
+    assert is_regressor(TopTuner(task="regression"))
+    assert is_classifier(TopTuner())
 
 
 def test_a_failed_fit_changes_nothing(tuner: Callable[..., TopTuner]) -> None:

@@ -59,6 +59,19 @@ def decision(
     DataError
         If an option cannot be read, or they contradict each other.
     """
+    prices, limits = _asked(tuner, costs, threshold, recall, precision, maximize)
+    tuner.check_decision(costs=prices, thresholds=limits)
+    return prices, limits
+
+
+def _asked(
+    tuner: TopTuner,
+    costs: Path | None,
+    threshold: list[str] | None,
+    recall: list[str] | None,
+    precision: list[str] | None,
+    maximize: str | None,
+) -> tuple[dict[str, dict[str, float]] | None, dict[Any, float] | None]:
     from toptune.decisions import read_costs
 
     chosen = recall or precision or maximize

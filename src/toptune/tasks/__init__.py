@@ -10,7 +10,12 @@ from typing import Any, Literal, TypeAlias
 
 from toptune.images import LabelKind
 from toptune.tasks.base import Targets, Task, TaskName
-from toptune.tasks.classification import Classification, training_labels, warn_of_lone_images
+from toptune.tasks.classification import (
+    Classification,
+    check_classes,
+    training_labels,
+    warn_of_lone_images,
+)
 from toptune.tasks.label_evaluation import LabelEvaluation, LabelMetrics, evaluate_labels
 from toptune.tasks.multilabel import LabelPredictions, Multilabel
 from toptune.tasks.number_evaluation import NumberEvaluation, evaluate_numbers
@@ -63,6 +68,7 @@ __all__ = [
     "Task",
     "TaskChoice",
     "TaskName",
+    "check_classes",
     "chosen_task",
     "evaluate_labels",
     "evaluate_numbers",

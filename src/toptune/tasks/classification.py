@@ -117,12 +117,23 @@ def training_labels(labelled: Features | ImageSet, names: Mapping[str, Any]) -> 
     DataError
         If there are no labels, they are numbers or sets, or there are fewer than two classes.
     """
+    check_classes(labelled)
+    return _classes_of(labelled, names)
+
+
+def check_classes(labelled: Features | ImageSet) -> None:
+    """Refuse labels that are numbers or sets.
+
+    Raises
+    ------
+    DataError
+        Saying what they are.
+    """
     if labelled.labels is not None and labelled.label_kind != "class":
         raise DataError(
             f"this is for classification, and the labels are {_OTHER[labelled.label_kind]}: give "
             "every image one class, by a name that is no decimal number and has no semicolon"
         )
-    return _classes_of(labelled, names)
 
 
 def _classes_of(labelled: Features | ImageSet, names: Mapping[str, Any]) -> NDArray[Any]:
