@@ -20,19 +20,21 @@ LAYERS = (
     ("errors",),
     ("versions", "progress", "tensor_file", "energy", "measuring", "decisions", "thresholds"),
     ("images",),
-    ("features",),
+    ("features", "pages"),
     ("kernel", "training", "metrics", "learning_curve", "predictions"),
+    ("trust", "intervals"),
     ("tasks",),
-    ("model_file", "classifier", "near_duplicates"),
-    ("backbone_choice", "updates"),
+    ("model_file", "classifier", "explain", "near_duplicates"),
+    ("backbone_choice", "updates", "cautious"),
     ("tuner", "finetune"),
     ("diagnosis", "demo", "compare"),
+    ("report",),
     ("study",),
     ("cli",),
 )
 LEVEL = {part: level for level, row in enumerate(LAYERS) for part in row}
 # The head works on arrays of any origin, and the counting on any predictions.
-FORBIDDEN = {"kernel": {"images", "features"}, "metrics": {"images", "features"}}
+FORBIDDEN = {name: {"images", "features"} for name in ("kernel", "metrics", "trust")}
 
 # Typer itself looks for pydantic.
 HEAVY = (

@@ -19,9 +19,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from toptune.backbone_choice import choose_backbone, compare_backbones
+from toptune.cautious import CautiousClassifier
 from toptune.classifier import check_finite, given_images
 from toptune.decisions import Costs
 from toptune.errors import BackboneError, DataError, ModelFileError
+from toptune.explain import Explanation, explain_image
 from toptune.features import (
     Backbone,
     Engine,
@@ -34,7 +36,7 @@ from toptune.features import (
 from toptune.features.backbones import View
 from toptune.features.provenance import check_provenance
 from toptune.features.taps import LAST
-from toptune.images import Images, ImageSet, ImageSource
+from toptune.images import Images, ImageSet, ImageSource, folder_of, unlabelled_images
 from toptune.kernel import FeatureNormalizer, Rows
 from toptune.kernel.estimators import Kernel
 from toptune.metrics import Evaluation
@@ -58,7 +60,7 @@ class _Network:
     precision: Literal["auto", "float32", "bfloat16"]
 
 
-class TopTuner(UpdatableClassifier):
+class TopTuner(UpdatableClassifier, CautiousClassifier):
     """Image classifier: frozen network, features extracted once, fast kernel head.
 
     Parameters
@@ -110,7 +112,7 @@ class TopTuner(UpdatableClassifier):
     ids_ : tuple of str
         Names of the training images.
     groups_ : ndarray of str, shape (n,), or None
-        Group of each training image.
+        Group of each training image, where whole groups were left out.
     refresh_ : str or None
         After changes: why centers and hyperparameters should be chosen anew.
     head_ : KernelClassifier
@@ -127,7 +129,8 @@ class TopTuner(UpdatableClassifier):
     backbones_ : list of Candidacy
         With backbone="auto": how every network did on some of the images, the best first.
     provenance_ : dict
-        Backbone, weights hash, preprocessing, precision, and versions of libraries.
+        Backbone, weights hash, preprocessing, precision, versions of libraries, and
+        ``image_folders``, where the training images were if they were files.
 
     Examples
     --------
@@ -238,6 +241,9 @@ class TopTuner(UpdatableClassifier):
         )
         network = self._chosen(image_set, centers)
         features = self._extract(image_set, network=network)
+        if (folder := folder_of(image_set)) is not None:
+            provenance = {**features.provenance, "image_folders": [folder]}
+            features = replace(features, provenance=provenance)
         if found:
             features = with_near_duplicates(features)
         return self._fit_features(features, names, network, centers)
@@ -279,7 +285,8 @@ class TopTuner(UpdatableClassifier):
     ) -> TopTuner:
         task = chosen_task(self.task, features.label_kind)
         targets = task.read(features, names)
-        if features.image_groups is not None and len(set(features.image_groups.tolist())) < 2:
+        groups = features.image_groups
+        if groups is not None and len(set(groups.tolist())) < 2:
             raise DataError(
                 "all images belong to one group: leave-one-out of whole groups would leave none"
             )
@@ -295,8 +302,8 @@ class TopTuner(UpdatableClassifier):
             "select": selecting,
             "fit": total - selecting,
         }
-        self._set_task(task.of_head(self.head_, targets.classes, targets.codes))
-        self._set_samples(features.ids, targets.codes, features.image_groups)
+        self._set_task(task.of_head(self.head_, targets.classes, targets.codes, groups))
+        self._set_samples(features.ids, targets.codes, groups)
         self.quarantined_ = features.quarantined
         self.provenance_ = {**features.provenance, "versions": library_versions()}
         self._fitted_network, self.backbone_ = network, network.name
@@ -400,6 +407,48 @@ class TopTuner(UpdatableClassifier):
             self._task, self.codes_, P, objective=objective, recall=recall, precision=precision
         )
 
+    def explain(
+        self, image: Images, *, label: Any = None, n_images: int = 6, cells: int = 8
+    ) -> Explanation:
+        """Say which training images, and which parts of an image, its score comes from.
+
+        Parameters
+        ----------
+        image : path, or list of one image
+            The image.
+        label : optional
+            Class whose score is explained; by default the most probable one.
+        n_images : int, default=6
+            Training images to name for the class, and against it.
+        cells : int, default=8
+            Cells along each side of the grid that is covered cell by cell, at most 32.
+
+        Returns
+        -------
+        Explanation
+
+        Raises
+        ------
+        DataError
+            If there is not exactly one image, it cannot be read, the model does not know the
+            label, or `n_images` or `cells` is out of its range.
+        """
+        self._check_fitted()
+        self._task.require(("classification",), "explain is")
+        backbone, engine = self._network()
+        return explain_image(
+            unlabelled_images(image),
+            backbone=backbone,
+            engine=engine,
+            normalize=self.normalizer_.transform,
+            head=self.head_,
+            ids=self.ids_,
+            codes=self.codes_,
+            label=label,
+            n_images=n_images,
+            cells=cells,
+        )
+
     # -------------------------------------------------------------------------------- storing
 
     def save(
@@ -478,7 +527,8 @@ class TopTuner(UpdatableClassifier):
         tuner.head_, tuner.normalizer_ = model.head, model.normalizer
         tuner.center_features_, tuner.quarantined_ = model.center_features, model.quarantined
         tuner.provenance_, tuner.seconds_ = model.provenance, model.seconds
-        tuner._set_task(model.task.of_head(model.head, model.classes, model.codes))
+        task = model.task.of_head(model.head, model.classes, model.codes, model.groups)
+        tuner._set_task(task)
         tuner._set_samples(model.ids, model.codes, model.groups)
         tuner._keep = model.kept
         if backbone is not None:

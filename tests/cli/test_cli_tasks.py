@@ -113,6 +113,12 @@ def test_predict_numbers(toptune: Toptune, models: Path) -> None:
     assert [row["value"] for row in found] == model.predict([str(p) for p in paths]).tolist()
     assert all(row["low"] < row["value"] < row["high"] for row in found)
     assert found[0].keys() == {"path", "value", "low", "high"}
+    line = ("predict", models / "numbers.toptune", paths[0], "--coverage", "0.5", "--json")
+    (narrow,) = toptune(*line).json["predictions"]
+    assert found[0]["low"] < narrow["low"] < narrow["high"] < found[0]["high"]
+    assert toptune("predict", models / "sets.toptune", paths[0], "--coverage", "0.5").error == (
+        "coverage= is for classification, and this model does multilabel"
+    )
     out = toptune("predict", models / "numbers.toptune", *paths).out.splitlines()
     assert out[0] == f"{paths[0]}  {found[0]['value']:.4g} ± " + (
         f"{(found[0]['high'] - found[0]['low']) / 2:.3g}"
@@ -170,7 +176,7 @@ def test_costs_of_a_file(
     assert row["label"] != "bright"
     assert row["top"][0]["label"] == "bright"
     assert row["probability"] < row["top"][0]["probability"]
-    assert " decided  bright 0." in toptune("predict", model_file, bright, "--costs", table).out
+    assert " decided:  bright 0." in toptune("predict", model_file, bright, "--costs", table).out
 
 
 def test_thresholds_are_given_or_chosen(

@@ -38,6 +38,16 @@ def test_what_cannot_be_decided_is_said_before_the_work(
         classes.evaluate(MORE, ["five"] * N, thresholds={"six": 0.5})
 
 
+def test_costs_and_unknown_images(classes: TopTuner) -> None:
+    dear = {"five": {"other": 50}, "other": {"five": 1}}
+    decided = classes.predict(MORE, costs=dear, reject=0.2)
+    known = decided != "unknown"
+    assert 0 < known.sum() < N
+    assert np.array_equal(decided[known], classes.predict(MORE, costs=dear)[known])
+    with pytest.raises(DataError, match="decide for one class, coverage= asks for a set"):
+        classes.predict(MORE, costs=dear, coverage=0.9)
+
+
 def test_thresholds_chosen_by_leave_one_out(classes: TopTuner) -> None:
     t = classes.choose_thresholds(recall={"five": 0.95})
     assert list(t) == ["five"]

@@ -7,8 +7,6 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy.stats import spearmanr
 from sklearn.metrics import (
     accuracy_score,
@@ -23,7 +21,6 @@ from sklearn.metrics import (
 
 from toptune.tasks import evaluate_labels, evaluate_numbers
 from toptune.tasks.multilabel import logistic_curve
-from toptune.tasks.number_evaluation import half_width
 
 
 def labels(n: int = 60, c: int = 4, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -93,29 +90,6 @@ def test_what_is_not_defined_is_none() -> None:
         evaluate_numbers([], [])
     with pytest.raises(ValueError, match=r"must be \(n,\), got \(2,\) and \(1,\)"):
         evaluate_numbers([1.0, 2.0], [1.0])
-
-
-# -------------------------------------------------------------------------------- intervals
-
-
-@given(n=st.integers(1, 60), coverage=st.sampled_from([0.1, 0.5, 0.8, 0.9, 0.95]))
-@settings(deadline=None)
-def test_the_quantile_covers_a_new_error_as_often_as_asked(n: int, coverage: float) -> None:
-    """Of n + 1 exchangeable errors the new one is at most the k-th of the others in k of n + 1."""
-    errors = np.arange(1.0, n + 1)
-    reach = half_width(errors, coverage)
-    ranks = np.arange(1, n + 2)  # of the new error among all: it exceeds rank - 1 of the others
-    covered = np.mean([np.append(errors, math.inf)[rank - 1] <= reach for rank in ranks])
-    assert covered >= coverage - 1e-12
-    if math.isfinite(reach):
-        assert covered < coverage + 1 / (n + 1) + 1e-12
-    assert reach == half_width(errors[::-1], coverage)
-
-
-@pytest.mark.parametrize("coverage", [0.0, 1.0, -1.0, float("nan")])
-def test_coverages_there_are_not(coverage: float) -> None:
-    with pytest.raises(ValueError, match=r"coverage must be in \(0, 1\)"):
-        half_width(np.ones(3), coverage)
 
 
 # ------------------------------------------------------------------------------- probabilities

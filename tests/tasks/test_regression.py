@@ -20,6 +20,7 @@ from toptune.compare import compare
 from toptune.errors import DataWarning
 from toptune.images import from_arrays
 from toptune.kernel import KernelRegressor
+from toptune.report import build_report
 from toptune.tasks import chosen_task, training_labels
 
 # ------------------------------------------------------------------------------- which task
@@ -120,6 +121,11 @@ def test_groups_are_left_out_whole(tuner: Callable[..., TopTuner]) -> None:
     groups = [f"g{k}" for k in range(N // 2)] * 2
     whole = tuner().fit(images=images, labels=noise * 2, groups=groups)
     assert alone.loo_.r2 > 0.5 > 0.3 > whole.loo_.r2
+    # Wider, for the groups' errors are larger; and of groups there are half as many.
+    wide, narrow = (np.diff(m.classify(images[:1]).intervals(0.9))[0, 0] for m in (whole, alone))
+    assert wide > narrow
+    assert np.isinf(whole.classify(images[:1]).intervals(40.5 / 42)).all()
+    assert np.isfinite(alone.classify(images[:1]).intervals(40.5 / 42)).all()
     found = tuner().fit(images=images, labels=noise * 2, groups="near-duplicates")
     assert found.loo_.r2 < 0.3
 
@@ -148,6 +154,16 @@ def test_what_is_for_classes_says_so(regression: TopTuner, tuner: Callable[..., 
         regression.evaluate(MORE, ink(MORE), thresholds={"a": 0.5})
     with pytest.raises(DataError, match="thresholds are for classification and multilabel, and"):
         regression.choose_thresholds("macro-f1")
+    with pytest.raises(DataError, match="coverage= is for classification, and this model does"):
+        regression.classify(MORE[:1], coverage=0.9)
+    with pytest.raises(DataError, match="reject= is for classification, and this model does"):
+        regression.predict(MORE[:1], reject=0.1)
+    with pytest.raises(DataError, match="unknown_score is for classification, and this model"):
+        regression.unknown_score(MORE[:1])
+    with pytest.raises(DataError, match="explain is for classification, and this model does"):
+        regression.explain([MORE[0]])
+    with pytest.raises(DataError, match="a report is for classification, and this model does"):
+        build_report(regression)
     with pytest.raises(DataError, match="needs a finite number for every image, but label 1"):
         regression.evaluate(MORE[:1], ["big"])
     with pytest.raises(ValueError, match="class_weight is for classification, got 'balanced'"):

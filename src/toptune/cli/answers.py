@@ -26,6 +26,7 @@ _SCORES = {
     "subset_accuracy": "images with all labels right",
     "hamming_loss": "single labels wrong",
     "log_loss": "log-loss",
+    "ece": "calibration error",
     "r2": "R2",
     "mae": "mean absolute error",
     "rmse": "root mean squared error",
@@ -101,23 +102,14 @@ def _print_labels(found: LabelEvaluation) -> None:
     output.console.print(table)
 
 
-def records(found: Any, decided: NDArray[Any], top: int) -> list[dict[str, Any]]:
+def records(
+    found: Any, decided: NDArray[Any], top: int, coverage: float | None
+) -> list[dict[str, Any]]:
     """Answer for each image, as `predict --json` has it."""
     if hasattr(found, "values"):
-        return _number_records(found)
-    return (_label_records if hasattr(found, "names") else _class_records)(found, decided, top)
-
-
-def _class_records(found: Any, decided: NDArray[Any], top: int) -> list[dict[str, Any]]:
-    """Decided class of each image with its probability, and the most probable ones."""
-    place = {label: k for k, label in enumerate(found.classes.tolist())}
-    P = found.probabilities
-    return [
-        {"path": path, "label": label, "probability": float(P[i, place[label]]), "top": ranking}
-        for i, (path, label, ranking) in enumerate(
-            zip(found.ids, decided.tolist(), found.top(top), strict=True)
-        )
-    ]
+        return _number_records(found, coverage)
+    how = _label_records if hasattr(found, "names") else output.prediction_records
+    return how(found, decided, top)
 
 
 def _label_records(
@@ -132,30 +124,30 @@ def _label_records(
     ]
 
 
-def _number_records(found: NumberPredictions) -> list[dict[str, Any]]:
+def _number_records(found: NumberPredictions, coverage: float | None) -> list[dict[str, Any]]:
     """Return the numbers with their intervals, null where training images are too few."""
+    intervals = found.intervals() if coverage is None else found.intervals(coverage)
     return [
         {"path": path, "value": value, "low": _finite(low), "high": _finite(high)}
         for path, value, (low, high) in zip(
-            found.ids, found.values.tolist(), found.intervals().tolist(), strict=True
+            found.ids, found.values.tolist(), intervals.tolist(), strict=True
         )
     ]
 
 
-def print_record(record: dict[str, Any]) -> None:
-    """Print the answer for one image."""
-    if "value" in record:
-        reach = None if record["low"] is None else (record["high"] - record["low"]) / 2
-        answer = f"{record['value']:.4g}" + ("" if reach is None else f" ± {reach:.3g}")
-    else:
-        ranked = "  ".join(f"{c['label']} {c['probability']:.3f}" for c in record["top"])
-        if "labels" in record:
-            answer = f"{', '.join(record['labels']) or '(none)'}  [{ranked}]"
-        elif record["label"] == record["top"][0]["label"]:
-            answer = ranked
+def print_records(rows: list[dict[str, Any]]) -> None:
+    """Print the answer for each image."""
+    if rows and "label" in rows[0]:
+        output.print_predictions(rows)
+        return
+    for row in rows:
+        if "value" in row:
+            reach = None if row["low"] is None else (row["high"] - row["low"]) / 2
+            answer = f"{row['value']:.4g}" + ("" if reach is None else f" ± {reach:.3g}")
         else:
-            answer = f"{record['label']} {record['probability']:.3f} decided  {ranked}"
-    output.console.print(f"{record['path']}  {answer}", markup=False, soft_wrap=True)
+            ranked = "  ".join(f"{c['label']} {c['probability']:.3f}" for c in row["top"])
+            answer = f"{', '.join(row['labels']) or '(none)'}  [{ranked}]"
+        output.console.print(f"{row['path']}  {answer}", markup=False, soft_wrap=True)
 
 
 def _finite(value: float) -> float | None:

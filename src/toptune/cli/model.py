@@ -185,6 +185,20 @@ def predict(
     recall: deciding.Recall = None,
     precision: deciding.Precision = None,
     maximize: deciding.Maximize = None,
+    coverage: Annotated[
+        float | None,
+        typer.Option(
+            help="Also list a set of classes that holds the true one at this rate; for numbers, "
+            "the rate at which intervals hold them (default: 0.9)."
+        ),
+    ] = None,
+    reject: Annotated[
+        float | None,
+        typer.Option(
+            help="Also mark images unlike the training images; of those like them, at most this "
+            "share is marked by mistake."
+        ),
+    ] = None,
     backbone: options.OtherBackbone = None,
     strict: options.Strict = False,
     max_pixels: options.MaxPixels = None,
@@ -192,22 +206,23 @@ def predict(
 ) -> None:
     """Predict the class of images; or their labels, or a number, as the model was trained."""
     options.limit_pixels(max_pixels)
+    options.check_rates(coverage=coverage, reject=reject)
     from toptune.images import open_unlabelled
     from toptune.tuner import TopTuner
 
     images = open_unlabelled(paths)
     tuner = TopTuner.load(model, backbone=backbone)
     prices, limits = deciding.decision(tuner, costs, threshold, recall, precision, maximize)
-    found = tuner.classify(images, strict=strict)
+    sets = None if tuner.task_ == "regression" else coverage
+    found = tuner.classify(images, strict=strict, coverage=sets, reject=reject)
     decided = found.decide(costs=prices, thresholds=limits)
-    records = answers.records(found, decided, top)
+    records = answers.records(found, decided, top, coverage)
     if json:
         quarantined = output.quarantine_json(found.quarantined)
         output.print_json({"predictions": records, "quarantined": quarantined})
         return
     _print_thresholds(limits)
-    for record in records:
-        answers.print_record(record)
+    answers.print_records(records)
     output.print_quarantine(found.quarantined)
 
 

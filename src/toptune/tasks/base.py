@@ -87,7 +87,13 @@ class Task(ABC, Generic[Head]):
 
     @classmethod
     @abstractmethod
-    def of_head(cls, head: Head, classes: NDArray[Any], codes: NDArray[Any]) -> Task[Head]:
+    def of_head(
+        cls,
+        head: Head,
+        classes: NDArray[Any],
+        codes: NDArray[Any],
+        groups: NDArray[np.str_] | None,
+    ) -> Task[Head]:
         """Task of a fitted head: what its leave-one-out says of its answers is kept."""
 
     @abstractmethod

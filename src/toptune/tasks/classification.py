@@ -61,7 +61,11 @@ class Classification(Task[KernelClassifier]):
 
     @classmethod
     def of_head(
-        cls, head: KernelClassifier, classes: NDArray[Any], codes: NDArray[Any]
+        cls,
+        head: KernelClassifier,
+        classes: NDArray[Any],
+        codes: NDArray[Any],
+        groups: NDArray[np.str_] | None,
     ) -> Classification:
         """Task of a fitted head, which has its temperature."""
         return cls(classes)

@@ -174,7 +174,11 @@ class Multilabel(Task[KernelClassifier]):
 
     @classmethod
     def of_head(
-        cls, head: KernelClassifier, classes: NDArray[Any], codes: NDArray[Any]
+        cls,
+        head: KernelClassifier,
+        classes: NDArray[Any],
+        codes: NDArray[Any],
+        groups: NDArray[np.str_] | None,
     ) -> Multilabel:
         """Task of a fitted head: each label's probabilities follow its leave-one-out scores."""
         curves = [

@@ -1,4 +1,4 @@
-"""How good predicted numbers are, and how far they may be off. Letters: n samples."""
+"""How good predicted numbers are. Letters: n samples."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 
 @dataclass(frozen=True)
@@ -82,37 +82,3 @@ def evaluate_numbers(y_true: ArrayLike, predicted: ArrayLike) -> NumberEvaluatio
         spearman=float(spearmanr(y, z).statistic) if ranks else None,
         n=len(y),
     )
-
-
-def half_width(errors: NDArray[np.float64], coverage: float) -> float:
-    """Half the width of intervals that hold the truth in so many cases.
-
-    The quantile of absolute errors that split conformal prediction takes (Vovk et al. 2005; Lei et
-    al. 2018, arXiv 1604.04173): the k-th smallest, k = ceil((n + 1) coverage).
-
-    Parameters
-    ----------
-    errors : ndarray of shape (n,)
-        Absolute errors of samples that the model had not seen.
-    coverage : float
-        In (0, 1).
-
-    Returns
-    -------
-    float
-        Infinite where n is too small for the coverage.
-
-    Raises
-    ------
-    ValueError
-        If `coverage` is not in (0, 1).
-
-    Examples
-    --------
-    >>> half_width(np.arange(1.0, 10.0), 0.8), half_width(np.arange(1.0, 10.0), 0.95)
-    (8.0, inf)
-    """
-    if not 0 < coverage < 1:
-        raise ValueError(f"coverage must be in (0, 1), got {coverage!r}")
-    k = math.ceil((len(errors) + 1) * coverage * (1 - 1e-12))
-    return float(np.sort(errors)[k - 1]) if k <= len(errors) else math.inf

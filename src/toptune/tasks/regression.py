@@ -17,7 +17,8 @@ from toptune.images import ImageSet, Quarantined
 from toptune.kernel import KernelRegressor, Rows
 from toptune.kernel.estimators import Kernel
 from toptune.tasks.base import Targets, Task, labels_of
-from toptune.tasks.number_evaluation import NumberEvaluation, evaluate_numbers, half_width
+from toptune.tasks.number_evaluation import NumberEvaluation, evaluate_numbers
+from toptune.trust.conformal import conformal_quantile
 
 #: Of the intervals that are shown.
 COVERAGE = 0.9
@@ -35,6 +36,8 @@ class NumberPredictions:
         Predictions, in the unit of the labels.
     errors : ndarray of shape (N,)
         Absolute leave-one-out errors of the N training images.
+    groups : ndarray of str, shape (N,), or None
+        Groups of the training images.
     quarantined : tuple of Quarantined
         Images set aside, with the reason.
     """
@@ -42,6 +45,7 @@ class NumberPredictions:
     ids: tuple[str, ...]
     values: NDArray[np.float64]
     errors: NDArray[np.float64]
+    groups: NDArray[np.str_] | None
     quarantined: tuple[Quarantined, ...]
 
     def decide(
@@ -68,15 +72,16 @@ class NumberPredictions:
         Returns
         -------
         ndarray of shape (n, 2)
-            Lower and upper ends, all of one width: the quantile of the leave-one-out errors (the
-            jackknife). Infinite where the training images are too few for the coverage.
+            Lower and upper ends, all of one width: the conformal quantile of the leave-one-out
+            errors, on either side. Infinite where training images, or groups of them, are too few
+            for the coverage.
 
         Raises
         ------
         ValueError
             If `coverage` is not in (0, 1).
         """
-        reach = half_width(self.errors, coverage)
+        reach = conformal_quantile(self.errors, coverage, groups=self.groups)
         return np.stack([self.values - reach, self.values + reach], axis=1)
 
 
@@ -94,13 +99,15 @@ class Regression(Task[KernelRegressor]):
     ----------
     errors : ndarray of shape (N,)
         Absolute leave-one-out errors of the training images.
+    groups : ndarray of str, shape (N,), or None
+        Groups of the training images, which were left out whole.
     """
 
     name = "regression"
 
-    def __init__(self, errors: NDArray[np.float64]) -> None:
+    def __init__(self, errors: NDArray[np.float64], groups: NDArray[np.str_] | None) -> None:
         super().__init__(np.empty(0))
-        self.errors = errors
+        self.errors, self.groups = errors, groups
 
     @classmethod
     def read(cls, labelled: Features | ImageSet, names: Mapping[str, Any]) -> Targets:
@@ -138,10 +145,14 @@ class Regression(Task[KernelRegressor]):
 
     @classmethod
     def of_head(
-        cls, head: KernelRegressor, classes: NDArray[Any], codes: NDArray[Any]
+        cls,
+        head: KernelRegressor,
+        classes: NDArray[Any],
+        codes: NDArray[Any],
+        groups: NDArray[np.str_] | None,
     ) -> Regression:
         """Task of a fitted head: its leave-one-out errors tell the width of intervals."""
-        return cls(np.abs(codes - head.loo_predictions_))
+        return cls(np.abs(codes - head.loo_predictions_), groups)
 
     def outputs(self, head: KernelRegressor, rows: Rows) -> NDArray[np.float64]:
         """Predictions, (n,)."""
@@ -158,7 +169,7 @@ class Regression(Task[KernelRegressor]):
         quarantined: tuple[Quarantined, ...],
     ) -> NumberPredictions:
         """Numbers with the names of the images."""
-        return NumberPredictions(ids, outputs, self.errors, quarantined)
+        return NumberPredictions(ids, outputs, self.errors, self.groups, quarantined)
 
     def codes_of(self, labels: NDArray[np.str_]) -> NDArray[np.float64]:
         """Numbers, (n,)."""
