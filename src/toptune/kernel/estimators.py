@@ -26,6 +26,7 @@ from toptune.kernel.calibration import calibrated_log_loss, fit_temperature
 from toptune.kernel.changing import ChangeableClassifier
 from toptune.kernel.kernels import check_kernel
 from toptune.kernel.operators import Rows
+from toptune.kernel.stored import restore_solution, stored_arrays, stored_numbers
 
 Kernel = Literal[
     "gaussian", "laplacian", "matern32", "matern52", "cauchy", "linear", "polynomial", "auto"
@@ -598,3 +599,36 @@ class KernelRegressor(MultiOutputMixin, RegressorMixin, KernelEstimator):  # typ
         ndarray of shape (n,), or (n, c) if the targets had two axes.
         """
         return self._shaped(self._checked_scores(X))
+
+    def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, float | str]]:
+        """Return what prediction needs, as arrays and numbers, for a file without pickle.
+
+        Returns
+        -------
+        arrays : dict
+            As for `KernelClassifier.state`, with intercept (c,); loo_scores are the predictions.
+        numbers : dict
+            kernel, bandwidth, penalty and loo_r2.
+        """
+        arrays = stored_arrays(self)
+        left_out = self.loo_predictions_.reshape(len(self.loo_predictions_), -1)
+        arrays |= {"intercept": self.intercept_, "loo_scores": left_out}
+        return arrays, {**stored_numbers(self), "loo_r2": self.loo_r2_}
+
+    def restore(
+        self, arrays: Mapping[str, NDArray[Any]], numbers: Mapping[str, Any]
+    ) -> KernelRegressor:
+        """Become the fitted regressor whose `state` this is; targets of one column count as (n,).
+
+        Raises
+        ------
+        ValueError
+            If shapes disagree with each other.
+        """
+        self.intercept_ = arrays["intercept"]
+        self._single = self.intercept_.shape == (1,)
+        restore_solution(self, arrays, numbers, c=self.intercept_.size)
+        left_out = arrays["loo_scores"]
+        self.loo_predictions_ = left_out[:, 0] if self._single else left_out
+        self.loo_r2_ = numbers["loo_r2"]
+        return self
