@@ -37,10 +37,11 @@ from toptune.features.backbones import View
 from toptune.features.taps import LAST
 from toptune.images import Images, ImageSet, ImageSource, folder_of, unlabelled_images
 from toptune.kernel import FeatureNormalizer, KernelClassifier, Rows
-from toptune.kernel.duplicates import joined_groups, near_duplicate_groups
+from toptune.kernel.duplicates import joined_groups
 from toptune.kernel.estimators import Kernel
 from toptune.metrics import Evaluation, evaluate_probabilities
 from toptune.model_file import Model, read_model, write_model
+from toptune.trust.leakage import near_duplicates
 from toptune.versions import library_versions
 
 #: Value of `groups` that has them found from the features.
@@ -521,13 +522,7 @@ class TopTuner(CautiousClassifier):
 
 def _near_duplicates(features: Features) -> NDArray[np.str_]:
     """Find groups of near-duplicates, by the network's own pooled output where it is there."""
-    widths = list(features.groups.values())
-    place = list(features.groups).index(LAST) if LAST in features.groups else None
-    first, end = (
-        (0, sum(widths)) if place is None else (sum(widths[:place]), sum(widths[: place + 1]))
-    )
-    X = features.X[:, first:end].astype(np.float32)
-    codes = near_duplicate_groups(FeatureNormalizer().fit_transform(X), features.labels)
+    codes = near_duplicates(features.X, features.groups, features.labels, layer=LAST)
     if features.image_groups is not None:
         codes = joined_groups(codes, features.image_groups)
     return codes.astype(np.str_)

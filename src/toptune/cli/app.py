@@ -18,7 +18,7 @@ from typing import Annotated
 import typer
 
 from toptune import __version__
-from toptune.cli import compare, data, datasets, doctor, explain, model, report, study
+from toptune.cli import audit, compare, data, datasets, doctor, explain, model, report, study
 from toptune.errors import ToptuneError
 
 
@@ -53,6 +53,7 @@ for command in (
     model.predict,
     explain.explain,
     report.report,
+    audit.audit,
     data.features,
     data.backbones,
     doctor.demo,
