@@ -139,7 +139,7 @@ def test_files_that_are_gone_have_no_picture(tree: Path, found: Audit) -> None:
         page = audit_page(found)
     finally:
         place.write_bytes(content)
-    assert "1 files could not be read again" in page
+    assert "1 file could not be read again" in page
     assert "file not there" in page
 
 

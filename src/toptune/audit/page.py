@@ -87,12 +87,12 @@ def _cards(found: Audit) -> list[dict[str, str]]:
         },
         {
             "value": f"{found.n_suspects:,}",
-            "what": "suspected labels",
+            "what": "suspected label" if found.n_suspects == 1 else "suspected labels",
             "detail": f"leave-one-out agrees with {found.loo_accuracy:.1%} of all labels",
         },
         {
             "value": f"{len(found.conflicts):,}",
-            "what": "groups of contradictory copies",
+            "what": f"{_groups_of(len(found.conflicts))} contradictory copies",
             "detail": f"{found.n_near_duplicates:,} images have a near-duplicate",
         },
     ]
@@ -101,8 +101,12 @@ def _cards(found: Audit) -> list[dict[str, str]]:
         cards.append(
             {
                 "value": f"{len(found.leaks):,}",
-                "what": "groups of copies in several splits",
+                "what": f"{_groups_of(len(found.leaks))} copies in several splits",
                 "detail": f"{leaking:,} images",
             }
         )
     return cards
+
+
+def _groups_of(count: int) -> str:
+    return "group of" if count == 1 else "groups of"
