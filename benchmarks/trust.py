@@ -5,8 +5,9 @@
 
 Every data set with its own train/test split, else three stratified 70/30 splits, and the solar
 cells with four grades; `TopTuner` with its defaults, and logistic regression on the same features,
-with C = 1, scikit-learn's default, and with C chosen by 3-fold cross-validation. Answers of several splits of a set are pooled, for the
-calibration error of few answers is large by chance alone. The test part is looked at once.
+with C = 1, scikit-learn's default, and with C chosen by 3-fold cross-validation. Answers of several
+splits of a set are pooled, for the calibration error of few answers is large by chance alone. The
+test part is looked at once.
 
 The rivals in finding wrong labels are two rankings of cleanlab (2.9.0 was measured; install it for
 this script alone: its licence, AGPL, is not this project's) on the probabilities that 5-fold
