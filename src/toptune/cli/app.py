@@ -18,7 +18,18 @@ from typing import Annotated
 import typer
 
 from toptune import __version__
-from toptune.cli import audit, compare, data, datasets, doctor, explain, model, report, study
+from toptune.cli import (
+    audit,
+    changes,
+    compare,
+    data,
+    datasets,
+    doctor,
+    explain,
+    model,
+    report,
+    study,
+)
 from toptune.errors import ToptuneError
 
 
@@ -51,6 +62,9 @@ for command in (
     model.fit,
     model.evaluate,
     model.predict,
+    changes.update,
+    changes.forget,
+    changes.merge,
     explain.explain,
     report.report,
     audit.audit,
