@@ -47,6 +47,8 @@ class Model:
         Classes of the training images, as positions in the head's `classes_`.
     ids : tuple of str
         Names of the training images.
+    groups : ndarray of str, shape (n,), or None
+        Group of each training image.
     provenance : dict
         Backbone, weights hash, preprocessing, precision, and versions of libraries.
     quarantined : tuple of Quarantined
@@ -61,6 +63,7 @@ class Model:
     center_features: NDArray[Any]
     codes: NDArray[np.intp]
     ids: tuple[str, ...]
+    groups: NDArray[np.str_] | None
     provenance: dict[str, Any]
     quarantined: tuple[Quarantined, ...]
     seconds: dict[str, float]
@@ -77,6 +80,8 @@ def write_model(path: str | os.PathLike[str], model: Model) -> None:
     arrays, numbers = model.head.state()
     arrays["center_features"] = model.center_features
     del arrays["centers"]
+    if model.groups is not None:  # readers that know nothing of them pass over them
+        arrays["groups"] = encode_names(model.groups.tolist())
     classes = model.head.classes_
     save_tensors(
         path,
@@ -123,8 +128,10 @@ def _model(tensors: dict[str, NDArray[Any]], document: dict[str, Any]) -> Model:
     d = tensors["offset"].shape[0]
     ids = tuple(decode_names(tensors["ids"]))
     lengths = {len(ids), len(tensors["codes"]), len(tensors["loo_scores"])}
+    groups = np.array(decode_names(tensors["groups"])) if "groups" in tensors else None
+    lengths |= set() if groups is None else {len(groups)}
     if len(lengths) > 1:
-        raise ValueError(f"ids, codes and loo_scores have different lengths: {lengths}")
+        raise ValueError(f"ids, groups, codes and loo_scores have different lengths: {lengths}")
     normalizer = FeatureNormalizer(**document["normalizer"]).fit(np.zeros((1, d), np.float32))
     raw = tensors["center_features"]
     tensors["centers"] = normalizer.transform(np.asarray(raw, dtype=np.float32))
@@ -135,6 +142,7 @@ def _model(tensors: dict[str, NDArray[Any]], document: dict[str, Any]) -> Model:
         center_features=raw,
         codes=tensors["codes"],
         ids=ids,
+        groups=groups,
         provenance=document["provenance"],
         quarantined=tuple(Quarantined(**item) for item in document["quarantined"]),
         seconds=document["seconds"],

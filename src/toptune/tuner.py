@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from toptune.backbone_choice import choose_backbone, compare_backbones
-from toptune.classifier import ImageClassifier, given_images, training_labels
+from toptune.cautious import CautiousClassifier
+from toptune.classifier import given_images, training_labels
 from toptune.errors import BackboneError, DataError, DataWarning, ModelFileError
 from toptune.explain import Explanation, explain_image
 from toptune.features import (
@@ -57,7 +58,7 @@ class _Network:
     precision: Literal["auto", "float32", "bfloat16"]
 
 
-class TopTuner(ImageClassifier):
+class TopTuner(CautiousClassifier):
     """Image classifier: frozen network, features extracted once, fast kernel head.
 
     Parameters
@@ -100,6 +101,8 @@ class TopTuner(ImageClassifier):
         are groups.
     head_ : KernelClassifier
         The fitted head.
+    groups_ : ndarray of str, shape (n,), or None
+        Group of each training image, where whole groups were left out.
     quarantined_ : tuple of Quarantined
         Training images set aside, with the reason.
     seconds_ : dict
@@ -281,7 +284,7 @@ class TopTuner(ImageClassifier):
         self.center_features_ = features.X[self.head_.center_indices_]
         self.classes_ = self.head_.classes_
         self._set_loo(np.searchsorted(self.classes_, y))
-        self.ids_ = features.ids
+        self.ids_, self.groups_ = features.ids, features.image_groups
         self.quarantined_ = features.quarantined
         self.provenance_ = {**features.provenance, "versions": library_versions()}
         self._fitted_network, self.backbone_ = network, network.name
@@ -375,6 +378,7 @@ class TopTuner(ImageClassifier):
                 center_features=self.center_features_,
                 codes=self.codes_,
                 ids=self.ids_,
+                groups=self.groups_,
                 provenance=self.provenance_,
                 quarantined=self.quarantined_,
                 seconds=self.seconds_,
@@ -413,7 +417,8 @@ class TopTuner(ImageClassifier):
             raise ModelFileError(f"{path}: its description is damaged: {error!r}") from error
         tuner.head_, tuner.normalizer_ = model.head, model.normalizer
         tuner.center_features_, tuner.classes_ = model.center_features, model.head.classes_
-        tuner.ids_, tuner.quarantined_ = model.ids, model.quarantined
+        tuner.ids_, tuner.groups_ = model.ids, model.groups
+        tuner.quarantined_ = model.quarantined
         tuner.provenance_, tuner.seconds_ = model.provenance, model.seconds
         tuner._set_loo(model.codes)
         if backbone is not None:

@@ -20,12 +20,13 @@ def test_suspects_are_those_of_a_loop(n: int, c: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     P, y = rng.dirichlet(np.ones(c), size=n), rng.integers(0, c, n)
     usual = [np.mean(P[y == k, k]) if (y == k).any() else 1.0 for k in range(c)]
+    suspicion = label_suspicion(P, y)
     expected = []
     for i in range(n):
-        best = max((k for k in range(c) if k != y[i]), key=lambda k: P[i, k])
-        assert label_suspicion(P, y)[i] == P[i, best] - P[i, y[i]]
-        if P[i, best] > P[i, y[i]]:
-            expected.append((i, best, P[i, best] - P[i, y[i]], P[i, best] >= usual[best]))
+        assert suspicion[i] == pytest.approx(1 - P[i, y[i]] / usual[y[i]], rel=1e-12)
+        best = max(range(c), key=lambda k: P[i, k])
+        if best != y[i]:
+            expected.append((i, best, suspicion[i], P[i, best] >= usual[best]))
     expected.sort(key=lambda row: -row[2])
     found = suspected_labels(P, y)
     assert len(found) == len(expected)

@@ -78,6 +78,21 @@ def limit_pixels(max_pixels: int | None) -> None:
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 
+def check_rates(*, coverage: float | None, reject: float | None) -> None:
+    """Refuse rates that are none.
+
+    Raises
+    ------
+    DataError
+        If one is not between 0 and 1.
+    """
+    from toptune.errors import DataError
+
+    for name, value in (("coverage", coverage), ("reject", reject)):
+        if value is not None and not 0.0 < value < 1.0:
+            raise DataError(f"{name} must be between 0 and 1, and neither of them, got {value:g}")
+
+
 def network_choice(layers: str, view: str, resolution: int | None) -> dict[str, Any]:
     """Return the options that say what a network computes, as `load_backbone` takes them.
 

@@ -604,20 +604,22 @@ class KernelEstimator(BaseEstimator):  # type: ignore[misc]
 
     # --------------------------------------------------------------------------- answers
 
-    def _scores(self, rows: Rows) -> NDArray[np.float64]:  # (n, c)
-        """Scores of all outputs, one column each."""
-        alpha = torch.from_numpy(self.dual_coef_).to(rows.device)
-        out: NDArray[np.float64] = self._center_operator(rows).matmul(alpha).cpu().numpy()
-        return out
-
-    def _center_operator(self, rows: Rows) -> KernelOperator:
-        """K between rows and the centers."""
+    def _as_fitted(self, rows: Rows) -> tuple[Rows, Tensor]:  # Z: (m, d)
+        """Rows, and the centers, as the kernel takes them: moved and scaled, in one dtype."""
         centers = torch.from_numpy(self.centers_)
         if centers.dtype == torch.float64:
             rows = replace(rows, dtype=torch.float64)
         rows = replace(rows, offset=self._offset, scale=self._feature_scale)
-        Z = replace(rows, data=centers, index=None, transform=None).all()
-        return KernelOperator(rows, Z, self.kernel_, self.bandwidth_)
+        return rows, replace(rows, data=centers, index=None, transform=None).all()
+
+    def _scores(self, rows: Rows) -> NDArray[np.float64]:  # (n, c)
+        """Scores of all outputs, one column each."""
+        device = rows.device
+        rows, Z = self._as_fitted(rows)
+        operator = KernelOperator(rows, Z, self.kernel_, self.bandwidth_)
+        out: NDArray[np.float64]
+        out = operator.matmul(torch.from_numpy(self.dual_coef_).to(device)).cpu().numpy()
+        return out
 
     def score_terms(self, X: ArrayLike | Rows) -> ScoreTerms:
         """Take the scores of a few samples apart into one term for every center.
@@ -633,9 +635,29 @@ class KernelEstimator(BaseEstimator):  # type: ignore[misc]
             Its columns are those of `dual_coef_`.
         """
         check_is_fitted(self)
-        operator = self._center_operator(self._rows(X, reset=False)[0])
+        rows, Z = self._as_fitted(self._rows(X, reset=False)[0])
+        operator = KernelOperator(rows, Z, self.kernel_, self.bandwidth_)
         alpha = torch.from_numpy(self.dual_coef_).to(operator.Z.device)
         return score_terms(operator, alpha)
+
+    def kernel_space(self, X: ArrayLike | Rows) -> tuple[Rows, Tensor]:
+        """Rows and centers as the kernel compares them, in float64.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d), or Rows
+            Features, finite.
+
+        Returns
+        -------
+        rows : Rows
+            Read them a block at a time.
+        Z : Tensor of shape (m, d)
+            The centers.
+        """
+        check_is_fitted(self)
+        rows, _ = self._rows(X, reset=False)
+        return self._as_fitted(replace(rows, dtype=torch.float64))
 
     def _checked_scores(self, X: ArrayLike | Rows) -> NDArray[np.float64]:
         check_is_fitted(self)

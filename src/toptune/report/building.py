@@ -135,7 +135,7 @@ def build_report(
 
 def _left_out(tuner: TopTuner, folders: Sequence[str | os.PathLike[str]]) -> _Measured:
     proba = tuner.head_.probabilities(tuner.head_.loo_decision_function_)
-    groups = getattr(tuner, "groups_", None)
+    groups = tuner.groups_
 
     def file_of(name: str) -> str | None:
         file = image_files([name], folders).get(name)
@@ -267,13 +267,11 @@ def training_features(
             labels=names,
             groups=dict(tuner.provenance_["layers"]),
             provenance=tuner.provenance_,
-            image_groups=getattr(tuner, "groups_", None),
+            image_groups=tuner.groups_,
         )
     files = image_files(tuner.ids_, folders)
     if len(files) < len(tuner.ids_):
         return None
     paths = tuple(str(files[name]) for name in tuner.ids_)
-    found = tuner._extract(
-        ImageSet(tuner.ids_, paths, names, groups=getattr(tuner, "groups_", None)), strict=True
-    )
+    found = tuner._extract(ImageSet(tuner.ids_, paths, names, groups=tuner.groups_), strict=True)
     return replace(found, quarantined=())

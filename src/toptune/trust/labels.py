@@ -1,7 +1,16 @@
 """Which labels are probably wrong, from the probabilities of models that did not see them.
 
 Leave-one-out probabilities are what cross-validated ones are to confident learning (Northcutt,
-Jiang and Chuang 2021, arXiv 1911.00068), without the folds. Letters: n samples, c classes.
+Jiang and Chuang 2021, arXiv 1911.00068), without the folds. Its threshold of class k is the mean
+probability of k for the samples that carry its label,
+
+    t_k = mean of p_k(x_i) over i with y_i = k,
+
+and a label is the more suspect the less probable it is for a class that is usually recognised:
+
+    suspicion of i = 1 - p_y(x_i) / t_y,   y = y_i.
+
+Letters: n samples, c classes.
 """
 
 from __future__ import annotations
@@ -23,10 +32,9 @@ class SuspectedLabels:
     suggested : ndarray of int, shape (k,)
         The class that beats the label: the most probable one.
     score : ndarray of float, shape (k,)
-        Probability of the suggested class less that of the label, between 0 and 1.
+        `label_suspicion` of these samples.
     confident : ndarray of bool, shape (k,)
-        Whether the suggested class is at least as probable as it is on average for the samples
-        that carry its label: the rule of confident learning.
+        Whether the suggested class reaches its threshold t_k: the rule of confident learning.
     """
 
     index: NDArray[np.intp]
@@ -39,7 +47,7 @@ class SuspectedLabels:
 
 
 def label_suspicion(proba: ArrayLike, codes: ArrayLike) -> NDArray[np.float64]:
-    """How much more probable the best other class is than the label.
+    """How improbable each label is, compared with other labels of its class.
 
     Parameters
     ----------
@@ -51,7 +59,7 @@ def label_suspicion(proba: ArrayLike, codes: ArrayLike) -> NDArray[np.float64]:
     Returns
     -------
     ndarray of shape (n,)
-        Between -1, the label is certain, and 1, another class is.
+        At most 1, for a label that is impossible; 0 for one as probable as is usual in its class.
 
     Raises
     ------
@@ -61,13 +69,12 @@ def label_suspicion(proba: ArrayLike, codes: ArrayLike) -> NDArray[np.float64]:
     Examples
     --------
     >>> from toptune.trust.labels import label_suspicion
-    >>> label_suspicion([[0.75, 0.25], [0.75, 0.25]], [0, 1]).tolist()
+    >>> label_suspicion([[0.75, 0.25], [0.25, 0.75]], [0, 0]).tolist()
     [-0.5, 0.5]
     """
     P, y = _checked(proba, codes)
-    others = P.copy()
-    others[np.arange(len(y)), y] = -np.inf
-    out: NDArray[np.float64] = others.max(axis=1) - P[np.arange(len(y)), y]
+    usual = np.maximum(_thresholds(P, y), np.finfo(np.float64).tiny)
+    out: NDArray[np.float64] = 1.0 - P[np.arange(len(y)), y] / usual[y]
     return out
 
 
@@ -93,19 +100,19 @@ def suspected_labels(proba: ArrayLike, codes: ArrayLike) -> SuspectedLabels:
     >>> from toptune.trust.labels import suspected_labels
     >>> found = suspected_labels([[0.9, 0.1], [0.8, 0.2], [0.4, 0.6]], [0, 1, 0])
     >>> found.index.tolist(), found.suggested.tolist(), found.confident.tolist()
-    ([1, 2], [0, 1], [True, True])
+    ([2, 1], [1, 0], [True, True])
     """
     P, y = _checked(proba, codes)
     score = label_suspicion(P, y)
     order = np.argsort(-score, kind="stable")
-    index = order[score[order] > 0.0]
-    suggested = P[index].argmax(axis=1)
-    usual = _mean_self_confidence(P, y)
-    confident = P[index, suggested] >= usual[suggested]
+    best = P[order].argmax(axis=1)
+    beaten = P[order, best] > P[order, y[order]]  # a tie is no evidence
+    index, suggested = order[beaten], best[beaten]
+    confident = P[index, suggested] >= _thresholds(P, y)[suggested]
     return SuspectedLabels(index, suggested, score[index], confident)
 
 
-def _mean_self_confidence(
+def _thresholds(
     P: NDArray[np.float64],  # (n, c)
     y: NDArray[np.intp],  # (n,)
 ) -> NDArray[np.float64]:  # (c,)
