@@ -604,22 +604,20 @@ class KernelEstimator(BaseEstimator):  # type: ignore[misc]
 
     # --------------------------------------------------------------------------- answers
 
-    def _as_fitted(self, rows: Rows) -> tuple[Rows, Tensor]:  # Z: (m, d)
-        """Rows, and the centers, as the kernel takes them: moved and scaled, in one dtype."""
+    def _scores(self, rows: Rows) -> NDArray[np.float64]:  # (n, c)
+        """Scores of all outputs, one column each."""
+        alpha = torch.from_numpy(self.dual_coef_).to(rows.device)
+        out: NDArray[np.float64] = self._center_operator(rows).matmul(alpha).cpu().numpy()
+        return out
+
+    def _center_operator(self, rows: Rows) -> KernelOperator:
+        """K between rows and the centers."""
         centers = torch.from_numpy(self.centers_)
         if centers.dtype == torch.float64:
             rows = replace(rows, dtype=torch.float64)
         rows = replace(rows, offset=self._offset, scale=self._feature_scale)
-        return rows, replace(rows, data=centers, index=None, transform=None).all()
-
-    def _scores(self, rows: Rows) -> NDArray[np.float64]:  # (n, c)
-        """Scores of all outputs, one column each."""
-        device = rows.device
-        rows, Z = self._as_fitted(rows)
-        operator = KernelOperator(rows, Z, self.kernel_, self.bandwidth_)
-        out: NDArray[np.float64]
-        out = operator.matmul(torch.from_numpy(self.dual_coef_).to(device)).cpu().numpy()
-        return out
+        Z = replace(rows, data=centers, index=None, transform=None).all()
+        return KernelOperator(rows, Z, self.kernel_, self.bandwidth_)
 
     def score_terms(self, X: ArrayLike | Rows) -> ScoreTerms:
         """Take the scores of a few samples apart into one term for every center.
@@ -635,8 +633,7 @@ class KernelEstimator(BaseEstimator):  # type: ignore[misc]
             Its columns are those of `dual_coef_`.
         """
         check_is_fitted(self)
-        rows, Z = self._as_fitted(self._rows(X, reset=False)[0])
-        operator = KernelOperator(rows, Z, self.kernel_, self.bandwidth_)
+        operator = self._center_operator(self._rows(X, reset=False)[0])
         alpha = torch.from_numpy(self.dual_coef_).to(operator.Z.device)
         return score_terms(operator, alpha)
 
@@ -657,7 +654,8 @@ class KernelEstimator(BaseEstimator):  # type: ignore[misc]
         """
         check_is_fitted(self)
         rows, _ = self._rows(X, reset=False)
-        return self._as_fitted(replace(rows, dtype=torch.float64))
+        operator = self._center_operator(replace(rows, dtype=torch.float64))
+        return operator.X, operator.Z
 
     def _checked_scores(self, X: ArrayLike | Rows) -> NDArray[np.float64]:
         check_is_fitted(self)

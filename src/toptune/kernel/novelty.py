@@ -91,6 +91,7 @@ class ReferencePoints:
         m = len(self.Z)
         squares = base_matrix(self.Z, self.Z, "gaussian")
         codes = torch.arange(m) if self.groups is None else torch.as_tensor(self.groups)
+        codes = codes.to(self.Z.device)
         same = codes[:, None] == codes[None, :]
         squares[same] = torch.inf
         others = (m - same.sum(1)).clamp(min=1, max=k)

@@ -212,10 +212,9 @@ def _disagreements(
 def _feature_map(tuner: TopTuner, left_out: _Measured) -> FeatureMap:
     """Map some of the centers, the same ones every time."""
     centers = tuner.head_.center_indices_
-    m = len(centers)
-    some = np.arange(m)
-    if m > _POINTS:
-        some = np.sort(np.random.default_rng(0).permutation(m)[:_POINTS])
+    some = np.flatnonzero(centers >= 0)  # below zero: forgotten images
+    if len(some) > _POINTS:
+        some = np.sort(np.random.default_rng(0).permutation(some)[:_POINTS])
     rows = Rows(tuner.center_features_[some], transform=tuner.normalizer_.transform)
     K = tuner.head_.score_terms(rows).K[:, some].cpu().numpy()
     points, shares = kernel_components((K + K.T) / 2)
@@ -258,7 +257,7 @@ def training_features(
     or extracted again, where the files are in one of the folders. None where they cannot be had.
     """
     head, names = tuner.head_, tuner.classes_[tuner.codes_].astype(np.str_)
-    if len(head.center_indices_) == len(tuner.ids_):
+    if np.array_equal(np.sort(head.center_indices_), np.arange(len(names))):
         X = np.empty_like(tuner.center_features_)
         X[head.center_indices_] = tuner.center_features_
         return Features(
