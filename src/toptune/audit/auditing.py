@@ -10,12 +10,12 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
 
 from toptune.audit.findings import Audit, AuditedImage, SuspectedImage
-from toptune.classifier import training_labels
 from toptune.errors import DataError
 from toptune.features import Features
 from toptune.features.taps import LAST
 from toptune.images import Images, ImageSet, labelled_images, splits_of
 from toptune.kernel.neighbours import nearest_rows
+from toptune.tasks import chosen_task, training_labels
 from toptune.trust.labels import suspected_labels
 from toptune.trust.leakage import mixed_groups, near_duplicates
 from toptune.tuner import TopTuner
@@ -80,11 +80,15 @@ def audit(
     if model.backbone == "auto":
         raise DataError('an audit compares no networks: name one instead of backbone="auto"')
     parts = _parts(data, labels)
+    for images in parts.values():
+        task = chosen_task(model.task, images.label_kind).name
+        if task != "classification":
+            raise DataError(f"an audit is for classification, not {task}")
     extracted = {split: model._extract(images) for split, images in parts.items()}
     features = _joined(list(extracted.values()))
     training_labels(features, {})
     model.fit_features(features)
-    images = [image for split in parts for image in _audited(parts[split], extracted[split], split)]
+    listed = [image for split in parts for image in _audited(parts[split], extracted[split], split)]
     groups = near_duplicates(features.X, features.groups, features.labels, layer=LAST)
     splits = {split: len(found) for split, found in extracted.items() if split is not None}
     set_aside = dict.fromkeys(
@@ -92,16 +96,16 @@ def audit(
         for split, found in extracted.items()
         for item in (*parts[split].quarantined, *found.quarantined)
     )
-    suspects, n_suspects = _suspects(model, features, images, max_suspects)
+    suspects, n_suspects = _suspects(model, features, listed, max_suspects)
     return Audit(
-        n=len(images),
+        n=len(listed),
         classes=model.classes_.tolist(),
         splits=splits,
         loo_accuracy=model.loo_.accuracy,
         suspects=suspects,
         n_suspects=n_suspects,
-        conflicts=_members(images, mixed_groups(groups, [image.label for image in images])),
-        leaks=_members(images, mixed_groups(groups, [image.split or "" for image in images])),
+        conflicts=_members(listed, mixed_groups(groups, [image.label for image in listed])),
+        leaks=_members(listed, mixed_groups(groups, [image.split or "" for image in listed])),
         n_near_duplicates=int((np.bincount(groups)[groups] > 1).sum()),
         quarantined=tuple(set_aside),
     )

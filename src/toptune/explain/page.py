@@ -19,6 +19,9 @@ from toptune.pages.rendering import render
 #: Red, green, blue of what speaks for a class and against it; as in `pages.drawing`.
 FOR, AGAINST = (213, 94, 0), (0, 114, 178)
 
+#: What stands for the name of an image that the model was told to forget.
+FORGOTTEN = "a forgotten image that stays a center"
+
 # Of the colour where the map is strongest; the picture is seen through it.
 _STRONGEST = 0.75
 
@@ -80,12 +83,12 @@ def explanation_page(
 
     def shown(image: TrainingImage) -> dict[str, Any]:
         return {
-            "id": image.id,
-            "label": image.label,
+            "id": FORGOTTEN if image.id is None else image.id,
+            "label": "" if image.label is None else image.label,
             "contribution": signed(image.contribution),
             "similarity": f"{image.similarity:.3f}",
             "width": f"{100 * abs(image.contribution) / most:.1f}",
-            "picture": thumbnail(files.get(image.id)),
+            "picture": None if image.id is None else thumbnail(files.get(image.id)),
         }
 
     supporting, opposing = (list(map(shown, s)) for s in (support.supporting, support.opposing))

@@ -136,7 +136,7 @@ def build_report(
 
 def _left_out(tuner: TopTuner, folders: Sequence[str | os.PathLike[str]]) -> _Measured:
     proba = tuner.head_.probabilities(tuner.head_.loo_decision_function_)
-    groups = getattr(tuner, "groups_", None)
+    groups = tuner.groups_
 
     def file_of(name: str) -> str | None:
         file = image_files([name], folders).get(name)
@@ -213,10 +213,9 @@ def _disagreements(
 def _feature_map(tuner: TopTuner, left_out: _Measured) -> FeatureMap:
     """Map some of the centers, the same ones every time."""
     centers = tuner.head_.center_indices_
-    m = len(centers)
-    some = np.arange(m)
-    if m > _POINTS:
-        some = np.sort(np.random.default_rng(0).permutation(m)[:_POINTS])
+    some = np.flatnonzero(centers >= 0)  # below zero: forgotten images
+    if len(some) > _POINTS:
+        some = np.sort(np.random.default_rng(0).permutation(some)[:_POINTS])
     rows = Rows(tuner.center_features_[some], transform=tuner.normalizer_.transform)
     K = tuner.head_.score_terms(rows).K[:, some].cpu().numpy()
     points, shares = kernel_components((K + K.T) / 2)
@@ -259,7 +258,7 @@ def training_features(
     or extracted again, where the files are in one of the folders. None where they cannot be had.
     """
     head, names = tuner.head_, tuner.classes_[tuner.codes_].astype(np.str_)
-    if len(head.center_indices_) == len(tuner.ids_):
+    if np.array_equal(np.sort(head.center_indices_), np.arange(len(names))):
         X = np.empty_like(tuner.center_features_)
         X[head.center_indices_] = tuner.center_features_
         return Features(
@@ -268,13 +267,11 @@ def training_features(
             labels=names,
             groups=dict(tuner.provenance_["layers"]),
             provenance=tuner.provenance_,
-            image_groups=getattr(tuner, "groups_", None),
+            image_groups=tuner.groups_,
         )
     files = image_files(tuner.ids_, folders)
     if len(files) < len(tuner.ids_):
         return None
     paths = tuple(str(files[name]) for name in tuner.ids_)
-    found = tuner._extract(
-        ImageSet(tuner.ids_, paths, names, groups=getattr(tuner, "groups_", None)), strict=True
-    )
+    found = tuner._extract(ImageSet(tuner.ids_, paths, names, groups=tuner.groups_), strict=True)
     return replace(found, quarantined=())
