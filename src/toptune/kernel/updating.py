@@ -40,6 +40,8 @@ from toptune.kernel.triangular import triangular_inverse, upper_matmul
 
 #: Rows summed in float64 at a time.
 ROWS_AT_A_TIME = 4096
+#: Rows of L^-T turned to float64 at a time.
+WHITEN_ROWS_AT_A_TIME = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,8 +226,12 @@ class NystromStatistics:
     ) -> Tensor:  # (m, c) float64
         """Coefficients alpha on the centers at one penalty."""
         sums = self.sums(weights)
-        beta = torch.cholesky_solve(sums.PhitY, sums.factor(penalty))
-        return self.whiten.double() @ beta
+        L = sums.factor(penalty)
+        half = torch.linalg.solve_triangular(L, sums.PhitY, upper=False)
+        beta = torch.linalg.solve_triangular(L.mT, half, upper=True)
+        # In float64 a block at a time: fresh memory for all of it would cost more than the product.
+        blocks = torch.split(self.whiten, WHITEN_ROWS_AT_A_TIME)
+        return torch.cat([block.double() @ beta for block in blocks])
 
     def leave_one_out(
         self,
