@@ -487,6 +487,8 @@ def test_the_verdict_is_plain() -> None:
     )
     even = replace(found, difference=PairedDifference(0.0, -0.01, 0.01, 1.0, 400))
     assert even.verdict.startswith("Fine-tuning is right as often as top-tuning (95 % interval")
+    same = replace(found, difference=PairedDifference(0.0, 0.0, 0.0, 1.0, 400))
+    assert same.verdict.startswith("Fine-tuning and top-tuning do not differ on these test images")
     assert "(1.5 times)" in judged(0.012, 0.2, (20, 30)).verdict
 
 

@@ -20,18 +20,20 @@ LAYERS = (
     ("errors",),
     ("versions", "progress", "tensor_file", "energy", "measuring"),
     ("images",),
-    ("features",),
+    ("features", "pages"),
     ("kernel", "training", "metrics", "learning_curve", "predictions"),
-    ("model_file", "classifier"),
-    ("backbone_choice", "updates"),
+    ("trust", "intervals"),
+    ("model_file", "classifier", "explain"),
+    ("backbone_choice", "updates", "cautious"),
     ("tuner", "finetune"),
     ("diagnosis", "demo", "compare"),
+    ("report",),
     ("study",),
     ("cli",),
 )
 LEVEL = {part: level for level, row in enumerate(LAYERS) for part in row}
 # The head works on arrays of any origin, and the counting on any predictions.
-FORBIDDEN = {"kernel": {"images", "features"}, "metrics": {"images", "features"}}
+FORBIDDEN = {name: {"images", "features"} for name in ("kernel", "metrics", "trust")}
 
 # Typer itself looks for pydantic.
 HEAVY = (

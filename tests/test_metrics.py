@@ -14,7 +14,12 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 from sklearn.metrics import balanced_accuracy_score, log_loss
 
-from toptune.metrics import evaluate_probabilities, paired_difference
+from toptune.metrics import (
+    evaluate_probabilities,
+    expected_calibration_error,
+    paired_difference,
+    reliability_table,
+)
 
 
 @st.composite
@@ -218,3 +223,59 @@ def test_what_cannot_be_paired_is_named(arguments: dict[str, Any], message: str)
     usual = {"y_true": ["x", "y"], "predicted_a": ["x", "y"], "predicted_b": ["x", "x"]}
     with pytest.raises(ValueError, match=message):
         paired_difference(**(usual | arguments))
+
+
+# ----------------------------------------------------------------------------------- calibration
+
+
+@given(problem=problems(), n_bins=st.integers(1, 20))
+@settings(deadline=None, max_examples=60)
+def test_calibration_is_that_of_counting(
+    problem: tuple[list[str], np.ndarray, list[str]], n_bins: int
+) -> None:
+    y, P, classes = problem
+    codes = [classes.index(label) for label in y]
+    table = reliability_table(codes, P, n_bins=n_bins)
+    assert [row.low for row in table] == pytest.approx([k / n_bins for k in range(n_bins)])
+    gap = 0.0
+    for row in table:
+        here = [i for i in range(len(y)) if row.low < max(P[i]) <= row.high]
+        assert row.count == len(here)
+        if here:
+            confidence = math.fsum(max(P[i]) for i in here) / len(here)
+            right = sum(np.argmax(P[i]) == codes[i] for i in here) / len(here)
+            assert row.confidence == pytest.approx(confidence, rel=1e-12)
+            assert row.accuracy == pytest.approx(right, rel=1e-12)
+            gap += len(here) / len(y) * abs(confidence - right)
+    assert expected_calibration_error(codes, P, n_bins=n_bins) == pytest.approx(gap, abs=1e-12)
+    found = evaluate_probabilities(y, P, classes)
+    assert found.ece == expected_calibration_error(codes, P)
+    assert json.loads(json.dumps(found.to_dict()))["reliability"][14] == {
+        "low": found.reliability[14].low,
+        "high": 1.0,
+        "count": found.reliability[14].count,
+        "confidence": found.reliability[14].confidence,
+        "accuracy": found.reliability[14].accuracy,
+    }
+
+
+def test_probabilities_of_zero_and_a_rounded_one_have_a_bin() -> None:
+    first = reliability_table([0], [[0.0]])
+    assert (first[0].count, first[0].confidence, first[0].accuracy) == (1, 0.0, 1.0)
+    assert (first[1].count, first[1].confidence, first[1].accuracy) == (0, None, None)
+    assert reliability_table([0], [[1.0 + 1e-15, 0.0]])[-1].count == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (([0], [[0.5, 0.5], [0.2, 0.8]]), r"got \(1,\) and \(2, 2\)"),
+        (([], np.zeros((0, 2))), r"n > 0, got \(0,\) and \(0, 2\)"),
+        (([0], [[1.0]], 0), "n_bins must be >= 1, got 0"),
+    ],
+)
+def test_bad_reliability_tables_are_named(arguments: Any, message: str) -> None:
+    y, P, *bins = arguments
+    for function in (reliability_table, expected_calibration_error):
+        with pytest.raises(ValueError, match=message):
+            function(y, P, **({"n_bins": bins[0]} if bins else {}))

@@ -126,12 +126,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             If the data has a class that the model does not know.
         """
         self._check_fitted()
-        if split is None and isinstance(data, str | os.PathLike):
-            table = labels if isinstance(labels, str | os.PathLike) else None
-            present = splits_of(data, labels=table)
-            split = next((name for name in ("test", "val", "train") if name in present), None)
-        image_set, _ = labelled_images(data, labels, split=split)
-        return self._compare(self._extract(image_set))
+        return self._compare(self._extract(images_to_compare(data, labels, split=split)))
 
     def score(
         self,
@@ -160,6 +155,21 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if not hasattr(self, "classes_"):
             name = type(self).__name__
             raise NotFittedError(f"this {name} is not fitted yet: call fit or load first")
+
+
+def images_to_compare(
+    data: Images,
+    labels: ArrayLike | str | os.PathLike[str] | None,
+    *,
+    split: str | None,
+) -> ImageSet:
+    """List images to compare predictions on: of the split test where there is one, else val."""
+    if split is None and isinstance(data, str | os.PathLike):
+        table = labels if isinstance(labels, str | os.PathLike) else None
+        present = splits_of(data, labels=table)
+        split = next((name for name in ("test", "val", "train") if name in present), None)
+    image_set, _ = labelled_images(data, labels, split=split)
+    return image_set
 
 
 def given_images(

@@ -5,6 +5,7 @@ Letters: n samples, c classes, u units (samples, or groups of them) that are ind
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -22,6 +23,32 @@ class ClassMetrics:
     support: int
 
 
+#: Bins of the top probability that a reliability table has.
+RELIABILITY_BINS = 15
+
+
+@dataclass(frozen=True)
+class ReliabilityBin:
+    """The answers whose top probability lies in (low, high].
+
+    Attributes
+    ----------
+    low, high : float
+        Bounds of the top probability.
+    count : int
+        Number of answers.
+    confidence, accuracy : float or None
+        Mean top probability of these answers, and the share of them that is right; None where
+        there are no answers.
+    """
+
+    low: float
+    high: float
+    count: int
+    confidence: float | None
+    accuracy: float | None
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """What `evaluate_probabilities` found.
@@ -32,6 +59,8 @@ class Evaluation:
         Share of right answers; mean of the recalls of the classes that occur.
     log_loss : float
         Mean negative log-probability of the true class, nats.
+    ece : float
+        Expected calibration error; see `expected_calibration_error`.
     n : int
         Number of samples.
     classes : list
@@ -40,15 +69,19 @@ class Evaluation:
         Counts; rows are true classes, columns predicted ones.
     per_class : dict
         Label to `ClassMetrics`.
+    reliability : tuple of ReliabilityBin
+        Accuracy by top probability; see `reliability_table`.
     """
 
     accuracy: float
     balanced_accuracy: float
     log_loss: float
+    ece: float
     n: int
     classes: list[Any]
     confusion_matrix: NDArray[np.intp]
     per_class: dict[Any, ClassMetrics]
+    reliability: tuple[ReliabilityBin, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain numbers, strings and lists, ready for JSON."""
@@ -56,10 +89,12 @@ class Evaluation:
             "accuracy": self.accuracy,
             "balanced_accuracy": self.balanced_accuracy,
             "log_loss": self.log_loss,
+            "ece": self.ece,
             "n": self.n,
             "classes": self.classes,
             "confusion_matrix": self.confusion_matrix.tolist(),
             "per_class": {str(label): asdict(row) for label, row in self.per_class.items()},
+            "reliability": [asdict(row) for row in self.reliability],
         }
 
 
@@ -110,11 +145,13 @@ def evaluate_probabilities(y_true: ArrayLike, proba: ArrayLike, classes: ArrayLi
     precision, recall, f1, support = precision_recall_fscore_support(
         true, predicted, labels=codes, zero_division=0.0
     )
+    bins = reliability_table(true, P)
     p_true = np.clip(P[np.arange(len(y)), true], np.finfo(np.float64).tiny, 1.0)
     return Evaluation(
         accuracy=float((true == predicted).mean()),
         balanced_accuracy=float(recall[support > 0].mean()),
         log_loss=float(-np.log(p_true).mean()),
+        ece=_calibration_gap(bins),
         n=len(y),
         classes=labels.tolist(),
         confusion_matrix=confusion_matrix(true, predicted, labels=codes),
@@ -124,7 +161,99 @@ def evaluate_probabilities(y_true: ArrayLike, proba: ArrayLike, classes: ArrayLi
             )
             for k, label in enumerate(labels.tolist())
         },
+        reliability=bins,
     )
+
+
+def reliability_table(
+    y_true: ArrayLike, proba: ArrayLike, *, n_bins: int = RELIABILITY_BINS
+) -> tuple[ReliabilityBin, ...]:
+    """Accuracy of the answers by their top probability, in bins of equal width.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n,)
+        True classes, as positions of columns of `proba`.
+    proba : array-like of shape (n, c)
+        Probabilities.
+    n_bins : int, default=15
+        Number of bins between 0 and 1.
+
+    Returns
+    -------
+    tuple of ReliabilityBin
+        One each bin, empty ones too.
+
+    Raises
+    ------
+    ValueError
+        If there are no samples, shapes differ, or `n_bins` < 1.
+
+    Examples
+    --------
+    >>> from toptune.metrics import reliability_table
+    >>> reliability_table([0, 1], [[0.9, 0.1], [0.75, 0.25]], n_bins=2)[1]
+    ReliabilityBin(low=0.5, high=1.0, count=2, confidence=0.825, accuracy=0.5)
+    """
+    P, y = np.asarray(proba, dtype=np.float64), np.asarray(y_true)
+    if P.ndim != 2 or y.shape != (len(P),) or P.size == 0:
+        raise ValueError(
+            f"y_true and proba must have shapes (n,) and (n, c), n > 0, got {y.shape} and {P.shape}"
+        )
+    if n_bins < 1:
+        raise ValueError(f"n_bins must be >= 1, got {n_bins}")
+    edges = np.linspace(0.0, 1.0, n_bins + 1)
+    top = P.max(axis=1)
+    right = P.argmax(axis=1) == y
+    # Rounding may take the top probability just above 1: it belongs to the last bin all the same.
+    place = np.clip(np.searchsorted(edges, top, side="left") - 1, 0, n_bins - 1)
+    out = []
+    for k, (low, high) in enumerate(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)):
+        here = place == k
+        means = (float(top[here].mean()), float(right[here].mean())) if here.any() else (None, None)
+        out.append(ReliabilityBin(low, high, int(here.sum()), *means))
+    return tuple(out)
+
+
+def expected_calibration_error(
+    y_true: ArrayLike, proba: ArrayLike, *, n_bins: int = RELIABILITY_BINS
+) -> float:
+    """How far top probabilities are from the share of right answers, on average.
+
+    Parameters
+    ----------
+    y_true, proba, n_bins
+        As for `reliability_table`.
+
+    Returns
+    -------
+    float
+        Mean over samples of abs(accuracy - confidence) of the bin they are in, between 0 and 1.
+
+    Notes
+    -----
+    Naeini, Cooper and Hauskrecht 2015, Obtaining Well Calibrated Probabilities Using Bayesian
+    Binning; with 15 bins as in Guo et al. 2017, arXiv 1706.04599. It is biased upwards for few
+    samples: each bin counts the distance that chance alone makes.
+
+    Examples
+    --------
+    >>> from toptune.metrics import expected_calibration_error
+    >>> round(expected_calibration_error([0, 1], [[0.9, 0.1], [0.9, 0.1]]), 2)
+    0.4
+    """
+    return _calibration_gap(reliability_table(y_true, proba, n_bins=n_bins))
+
+
+def _calibration_gap(bins: Sequence[ReliabilityBin]) -> float:
+    filled = [(b.count, b.confidence, b.accuracy) for b in bins if b.count]
+    total = sum(count for count, _, _ in filled)
+    gaps = (
+        count * abs(accuracy - confidence)
+        for count, confidence, accuracy in filled
+        if confidence is not None and accuracy is not None
+    )
+    return sum(gaps) / total
 
 
 @dataclass(frozen=True)
@@ -215,7 +344,7 @@ def paired_difference(
         raise ValueError(f"a comparison needs at least two {what}, got {len(sizes)}")
     better = (a == y).astype(np.intp) - (b == y)
     sums = np.bincount(unit, weights=better).astype(np.intp)  # (u,)
-    low, high = _bootstrap_interval(sums, sizes, n_resamples, np.random.default_rng(random_state))
+    low, high = resampled_interval(sums, sizes, n_resamples, np.random.default_rng(random_state))
     return PairedDifference(
         difference=float(better.mean()),
         low=low,
@@ -225,7 +354,7 @@ def paired_difference(
     )
 
 
-def _bootstrap_interval(
+def resampled_interval(
     sums: NDArray[np.intp],  # (u,)
     sizes: NDArray[np.intp],  # (u,)
     n_resamples: int,

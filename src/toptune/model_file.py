@@ -149,14 +149,14 @@ def _model(tensors: dict[str, NDArray[Any]], document: dict[str, Any]) -> Model:
     ids = tuple(decode_names(tensors["ids"]))
     codes = tensors["codes"]
     lengths = {len(ids), len(codes), len(tensors.get("loo_scores", codes))}
+    groups = np.array(decode_names(tensors["groups"])) if "groups" in tensors else None
+    lengths |= set() if groups is None else {len(groups)}
     if len(lengths) > 1:
-        raise ValueError(f"ids, codes and loo_scores have different lengths: {lengths}")
+        raise ValueError(f"ids, groups, codes and loo_scores have different lengths: {lengths}")
     normalizer = FeatureNormalizer(**document["normalizer"]).fit(np.zeros((1, d), np.float32))
     raw = tensors["center_features"]
     tensors["centers"] = normalizer.transform(np.asarray(raw, dtype=np.float32))
     head.restore(classes, tensors, document["head"])
-    names = decode_names(tensors["groups"]) if "groups" in tensors else None
-    groups = None if names is None else np.array(names, dtype=np.str_)
     head.restore_kept(codes, tensors, _updates(head, codes, document), groups)
     return Model(
         parameters=parameters,

@@ -25,12 +25,23 @@ class Predictions:
         Columns in the order of `classes`.
     quarantined : tuple of Quarantined
         Images set aside, with the reason.
+    sets : ndarray of bool, shape (n, c), or None
+        Prediction sets, where a coverage was asked for: which classes are in. An image for which no
+        class is plausible enough at that coverage has an empty one.
+    unknown_score : ndarray of shape (n,), or None
+        How unlike the training images each one is, where a false-reject rate was asked for; see
+        `toptune.trust.novelty`.
+    unknown : ndarray of bool, shape (n,), or None
+        Which images are more unlike them than that rate allows.
     """
 
     ids: tuple[str, ...]
     classes: NDArray[Any]
     probabilities: NDArray[np.float64]
     quarantined: tuple[Quarantined, ...]
+    sets: NDArray[np.bool_] | None = None
+    unknown_score: NDArray[np.float64] | None = None
+    unknown: NDArray[np.bool_] | None = None
 
     @property
     def labels(self) -> NDArray[Any]:
@@ -45,4 +56,21 @@ class Predictions:
         return [
             [{"label": names[j], "probability": P[i][j]} for j in row]
             for i, row in enumerate(order.tolist())
+        ]
+
+    def set_labels(self) -> list[list[Any]]:
+        """Return the classes of each prediction set, the most probable first.
+
+        Raises
+        ------
+        ValueError
+            If no coverage was asked for.
+        """
+        if self.sets is None:
+            raise ValueError("there are no prediction sets: ask for them with coverage=")
+        order = np.argsort(-self.probabilities, axis=1, kind="stable")
+        names = self.classes.tolist()
+        return [
+            [names[k] for k in row if held[k]]
+            for row, held in zip(order.tolist(), self.sets.tolist(), strict=True)
         ]

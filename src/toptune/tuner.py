@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from toptune.backbone_choice import choose_backbone, compare_backbones
+from toptune.cautious import CautiousClassifier
 from toptune.classifier import (
     check_finite,
     given_images,
@@ -26,6 +27,7 @@ from toptune.classifier import (
     warn_of_lone_images,
 )
 from toptune.errors import BackboneError, DataError, ModelFileError
+from toptune.explain import Explanation, explain_image
 from toptune.features import (
     Backbone,
     Engine,
@@ -37,7 +39,7 @@ from toptune.features import (
 )
 from toptune.features.backbones import View
 from toptune.features.taps import LAST
-from toptune.images import Images, ImageSet, ImageSource
+from toptune.images import Images, ImageSet, ImageSource, folder_of, unlabelled_images
 from toptune.kernel import FeatureNormalizer, KernelClassifier, Rows
 from toptune.kernel.duplicates import joined_groups, near_duplicate_groups
 from toptune.kernel.estimators import Kernel
@@ -61,7 +63,7 @@ class _Network:
     precision: Literal["auto", "float32", "bfloat16"]
 
 
-class TopTuner(UpdatableClassifier):
+class TopTuner(UpdatableClassifier, CautiousClassifier):
     """Image classifier: frozen network, features extracted once, fast kernel head.
 
     Parameters
@@ -105,7 +107,7 @@ class TopTuner(UpdatableClassifier):
     ids_ : tuple of str
         Names of the training images.
     groups_ : ndarray of str, shape (n,), or None
-        Group of each training image.
+        Group of each training image, where whole groups were left out.
     refresh_ : str or None
         After changes: why centers and hyperparameters should be chosen anew.
     head_ : KernelClassifier
@@ -122,7 +124,8 @@ class TopTuner(UpdatableClassifier):
     backbones_ : list of Candidacy
         With backbone="auto": how every network did on some of the images, the best first.
     provenance_ : dict
-        Backbone, weights hash, preprocessing, precision, and versions of libraries.
+        Backbone, weights hash, preprocessing, precision, versions of libraries, and
+        ``image_folders``, where the training images were if they were files.
 
     Examples
     --------
@@ -230,6 +233,9 @@ class TopTuner(UpdatableClassifier):
         )
         network = self._chosen(image_set, centers)
         features = self._extract(image_set, network=network)
+        if (folder := folder_of(image_set)) is not None:
+            provenance = {**features.provenance, "image_folders": [folder]}
+            features = replace(features, provenance=provenance)
         if found:
             features = replace(features, image_groups=_near_duplicates(features))
         return self._fit_features(features, names, network, centers)
@@ -342,6 +348,47 @@ class TopTuner(UpdatableClassifier):
         self._check_provenance(features.provenance, "these features")
         check_finite(features)
         return self._compare(features)
+
+    def explain(
+        self, image: Images, *, label: Any = None, n_images: int = 6, cells: int = 8
+    ) -> Explanation:
+        """Say which training images, and which parts of an image, its score comes from.
+
+        Parameters
+        ----------
+        image : path, or list of one image
+            The image.
+        label : optional
+            Class whose score is explained; by default the most probable one.
+        n_images : int, default=6
+            Training images to name for the class, and against it.
+        cells : int, default=8
+            Cells along each side of the grid that is covered cell by cell, at most 32.
+
+        Returns
+        -------
+        Explanation
+
+        Raises
+        ------
+        DataError
+            If there is not exactly one image, it cannot be read, the model does not know the
+            label, or `n_images` or `cells` is out of its range.
+        """
+        self._check_fitted()
+        backbone, engine = self._network()
+        return explain_image(
+            unlabelled_images(image),
+            backbone=backbone,
+            engine=engine,
+            normalize=self.normalizer_.transform,
+            head=self.head_,
+            ids=self.ids_,
+            codes=self.codes_,
+            label=label,
+            n_images=n_images,
+            cells=cells,
+        )
 
     # -------------------------------------------------------------------------------- storing
 

@@ -34,10 +34,12 @@ EVALUATE_KEYS = {
     "accuracy",
     "balanced_accuracy",
     "log_loss",
+    "ece",
     "n",
     "classes",
     "confusion_matrix",
     "per_class",
+    "reliability",
 }
 
 

@@ -161,3 +161,40 @@ def test_one_image_that_cannot_be_read(toptune: Toptune, model_file: Path, at_ho
         "none of the 1 images can be read; the first, 'text.jpg': "
         "not an image, or its header is damaged"
     )
+
+
+def test_sets_and_unknown_images(toptune: Toptune, model_file: Path, at_home: Path) -> None:
+    from PIL import Image
+
+    Image.radial_gradient("L").convert("RGB").save("gradient.png")
+    rates = ("--coverage", "0.9", "--reject", "0.1")
+    found = toptune("predict", model_file, "dark", "gradient.png", *rates, "--json").json
+    keys = {"path", "label", "probability", "top", "set", "unknown_score", "unknown"}
+    assert [record.keys() for record in found["predictions"]] == [keys] * 4
+    here = TopTuner.load(model_file).classify(["dark/0.png"], coverage=0.9, reject=0.1)
+    first, strange = found["predictions"][0], found["predictions"][-1]
+    assert first["set"] == here.set_labels()[0]
+    assert here.unknown_score is not None
+    assert first["unknown_score"] == pytest.approx(here.unknown_score[0], rel=1e-6)
+    assert strange["unknown"]
+    assert strange["unknown_score"] > first["unknown_score"]
+    lines = toptune("predict", model_file, "gradient.png", *rates).out.splitlines()
+    assert lines[0].startswith("gradient.png  unknown:  ")
+    assert "  set: " in lines[0]
+    assert lines[0].endswith(f"  unknown score {strange['unknown_score']:.2f}")
+    alone = toptune("predict", model_file, "dark", "--coverage", "0.9", "--json").json
+    assert alone["predictions"][0].keys() == keys - {"unknown_score", "unknown"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (("--coverage", "95"), "coverage must be between 0 and 1, and neither of them, got 95"),
+        (("--reject", "0"), "reject must be between 0 and 1, and neither of them, got 0"),
+        (("--reject", "0.01"), "reject=0.01 needs at least 99 training images, and there are 24"),
+    ],
+)
+def test_rates_that_cannot_be(
+    toptune: Toptune, model_file: Path, at_home: Path, arguments: tuple[str, str], error: str
+) -> None:
+    assert toptune("predict", model_file, "dark", *arguments).error.startswith(error)

@@ -193,6 +193,17 @@ def test_too_large_a_batch_is_refused(kind: str, tiny: Backbone, networks: Path)
         list(built(kind, tiny, networks).run([some_pixels(5)]))
 
 
+@pytest.mark.parametrize("kind", ["openvino", "torch"])
+def test_a_prepared_engine_builds_nothing_later(
+    kind: str, tiny: Backbone, networks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = built(kind, tiny, networks)
+    engine.prepare()
+    monkeypatch.setattr(OpenVINOEngine, "_convert", None)
+    (rows,) = engine.run([np.zeros((1, *tiny.preprocessing.geometry.size, 3), np.uint8)])
+    assert rows.shape[0] == 1
+
+
 def test_nothing_is_built_for_no_batches(tiny: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     """A second run finds everything in the cache."""
     monkeypatch.setattr(OpenVINOEngine, "_convert", lambda self: pytest.fail("converted"))

@@ -336,6 +336,8 @@ def test_mean_seconds_are_geometric() -> None:
         for s, fit in enumerate((0.5, 3.5))
     ]
     assert mean_seconds(records, GAUSSIAN) == {"birds": pytest.approx(2.0)}
+    slower = make_record("cats", seconds={"decode_extract": 5.0, "fit": 5.0}, threads=2)
+    assert mean_seconds([*records, slower], GAUSSIAN) == {"birds": pytest.approx(2.0)}
 
 
 def test_energy_is_summed_and_what_is_unknown_counted() -> None:

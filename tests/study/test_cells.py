@@ -10,10 +10,19 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score, log_loss
+from sklearn.neighbors import NearestCentroid
 
 from toptune import TopTuner
-from toptune.study.cells import LEAST, part_of, run_cell, study_features, tuner_settings
+from toptune.study.cells import (
+    LEAST,
+    part_of,
+    run_cell,
+    study_features,
+    tuner_settings,
+    unconverged,
+)
 from toptune.study.datasets import load_dataset
 from toptune.study.heads import HEADS
 from toptune.study.plan import Cell
@@ -176,3 +185,10 @@ def test_groups_of_test_images_are_recorded(data: Path) -> None:
     same = names[test][:, None] == names[test]
     codes = np.array(record["groups"])
     assert np.array_equal(codes[:, None] == codes, same)
+
+
+def test_a_model_stopped_by_its_iterations_is_told() -> None:
+    X, y = np.random.default_rng(0).normal(size=(40, 5)), np.arange(40) % 2
+    assert unconverged(LogisticRegression(max_iter=1).fit(X, y)) == ", not converged"
+    assert unconverged(LogisticRegression(max_iter=300).fit(X, y)) == ""
+    assert unconverged(NearestCentroid().fit(X, y)) == ""

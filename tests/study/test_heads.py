@@ -15,10 +15,10 @@ from toptune.study.heads import (
     HEADS,
     RIVALS,
     GaussianSVC,
+    Span,
     check_head,
     folds,
     rival,
-    span_coordinates,
 )
 
 
@@ -46,7 +46,8 @@ def test_coordinates_keep_inner_products_and_distances(
     train, test = rng.normal(size=(n, d)), rng.normal(size=(t, d))
     if repeat:
         train = np.repeat(train, 2, axis=0)  # a Gram matrix without full rank
-    A, B = span_coordinates(train.astype(np.float32), test.astype(np.float32))
+    span = Span(train.astype(np.float32))
+    A, B = span.coordinates, span.coordinates_of(test.astype(np.float32))
     # Directions are dropped whose squares are below n eps of the largest eigenvalue; an inner
     # product of norms a and b then changes by no more than b times the root of that.
     size = np.linalg.norm(train, ord=2) ** 2
@@ -86,9 +87,9 @@ def test_classes_of_few_images_are_no_obstacle() -> None:
 @pytest.mark.parametrize("name", RIVALS)
 def test_rivals_learn(name: str) -> None:
     X, y = blobs()
-    A, B = span_coordinates(X[:30], X[30:])
-    head = rival(name, y[:30], None, seed=0).fit(A, y[:30])
-    assert np.mean(head.predict(B) == y[30:]) > 0.9
+    span = Span(X[:30])
+    head = rival(name, y[:30], None, seed=0).fit(span.coordinates, y[:30])
+    assert np.mean(head.predict(span.coordinates_of(X[30:])) == y[30:]) > 0.9
 
 
 def test_the_grid_search_of_the_svc_is_that_of_scikit_learn() -> None:

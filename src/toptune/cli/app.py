@@ -18,7 +18,17 @@ from typing import Annotated
 import typer
 
 from toptune import __version__
-from toptune.cli import changes, compare, data, datasets, doctor, model, study
+from toptune.cli import (
+    changes,
+    compare,
+    data,
+    datasets,
+    doctor,
+    explain,
+    model,
+    report,
+    study,
+)
 from toptune.errors import ToptuneError
 
 
@@ -54,6 +64,8 @@ for command in (
     changes.update,
     changes.forget,
     changes.merge,
+    explain.explain,
+    report.report,
     data.features,
     data.backbones,
     doctor.demo,

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from toptune.compare import Comparison, MethodOutcome
 
 _STAGES = {
-    "load": "loading the network",
+    "load": "loading and converting the network",
     "decode_extract": "decoding and extraction",
     "decode": "decoding",
     "select": "choosing hyperparameters",

@@ -154,6 +154,7 @@ def evaluate(
             ("accuracy", f"{found.accuracy:.4f}"),
             ("balanced accuracy", f"{found.balanced_accuracy:.4f}"),
             ("log-loss", f"{found.log_loss:.4f} nats"),
+            ("calibration error", f"{found.ece:.4f}"),
         ]
     )
     output.print_confusion(found)
@@ -163,6 +164,17 @@ def predict(
     model: options.Model,
     paths: Annotated[list[str], typer.Argument(help="Image files, or folders of images.")],
     top: Annotated[int, typer.Option(min=1, help="Classes to list per image.")] = 1,
+    coverage: Annotated[
+        float | None,
+        typer.Option(help="Also list a set of classes that holds the true one at this rate."),
+    ] = None,
+    reject: Annotated[
+        float | None,
+        typer.Option(
+            help="Also mark images unlike the training images; of those like them, at most this "
+            "share is marked by mistake."
+        ),
+    ] = None,
     backbone: options.OtherBackbone = None,
     strict: options.Strict = False,
     max_pixels: options.MaxPixels = None,
@@ -170,21 +182,17 @@ def predict(
 ) -> None:
     """Predict the class of images."""
     options.limit_pixels(max_pixels)
+    options.check_rates(coverage=coverage, reject=reject)
     from toptune.images import open_unlabelled
     from toptune.tuner import TopTuner
 
     images = open_unlabelled(paths)
     tuner = TopTuner.load(model, backbone=backbone)
-    found = tuner.classify(images, strict=strict)
-    records = [
-        {"path": path, **ranking[0], "top": ranking}
-        for path, ranking in zip(found.ids, found.top(top), strict=True)
-    ]
+    found = tuner.classify(images, strict=strict, coverage=coverage, reject=reject)
+    records = output.prediction_records(found, top)
     if json:
         quarantined = output.quarantine_json(found.quarantined)
         output.print_json({"predictions": records, "quarantined": quarantined})
         return
-    for row in records:
-        ranked = "  ".join(f"{c['label']} {c['probability']:.3f}" for c in row["top"])
-        output.console.print(f"{row['path']}  {ranked}", markup=False, soft_wrap=True)
+    output.print_predictions(records)
     output.print_quarantine(found.quarantined)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,6 +39,12 @@ OtherBackbone = Annotated[
     str | None,
     typer.Option(
         "--backbone", help="Where the model's network is on this machine, if not as in training."
+    ),
+]
+TrainingImages = Annotated[
+    Path | None,
+    typer.Option(
+        "--images", help="Folder that the training images are in now, if not as in training."
     ),
 ]
 Labels = Annotated[
@@ -94,6 +101,21 @@ def kept(keep: str) -> Any:
     return keep
 
 
+def check_rates(*, coverage: float | None, reject: float | None) -> None:
+    """Refuse rates that are none.
+
+    Raises
+    ------
+    DataError
+        If one is not between 0 and 1.
+    """
+    from toptune.errors import DataError
+
+    for name, value in (("coverage", coverage), ("reject", reject)):
+        if value is not None and not 0.0 < value < 1.0:
+            raise DataError(f"{name} must be between 0 and 1, and neither of them, got {value:g}")
+
+
 def network_choice(layers: str, view: str, resolution: int | None) -> dict[str, Any]:
     """Return the options that say what a network computes, as `load_backbone` takes them.
 
@@ -113,3 +135,9 @@ def network_choice(layers: str, view: str, resolution: int | None) -> dict[str, 
         layers if layers in ("last", "auto") else [name.strip() for name in layers.split(",")]
     )
     return {"layers": names, "view": view, "resolution": resolution}
+
+
+def image_folders(given: Path | None, provenance: Mapping[str, Any]) -> list[str]:
+    """Return the folders that the training images of a model may be in."""
+    known: list[str] = provenance.get("image_folders", [])
+    return known if given is None else [str(given), *known]

@@ -16,6 +16,7 @@ from toptune.errors import StorageError
 if TYPE_CHECKING:
     from toptune.images import Quarantined
     from toptune.metrics import Evaluation
+    from toptune.predictions import Predictions
 
 #: Quarantined files listed on the screen; JSON has them all.
 _SHOWN = 10
@@ -56,6 +57,36 @@ def print_confusion(evaluation: Evaluation) -> None:
     console.print(table)
 
 
+def prediction_records(found: Predictions, top: int) -> list[dict[str, Any]]:
+    """Return one plain record for each image; set and unknown only where they were asked for."""
+    records = [
+        {"path": path, **ranking[0], "top": ranking}
+        for path, ranking in zip(found.ids, found.top(top), strict=True)
+    ]
+    if found.sets is not None:
+        for record, held in zip(records, found.set_labels(), strict=True):
+            record["set"] = held
+    if found.unknown_score is not None and found.unknown is not None:
+        values = zip(found.unknown_score.tolist(), found.unknown.tolist(), strict=True)
+        for record, (score, unknown) in zip(records, values, strict=True):
+            record |= {"unknown_score": score, "unknown": unknown}
+    return records
+
+
+def print_predictions(records: Sequence[Mapping[str, Any]]) -> None:
+    """Print one line for each image."""
+    for row in records:
+        words = [str(row["path"])]
+        if row.get("unknown"):
+            words.append("unknown:")
+        words += [f"{c['label']} {c['probability']:.3f}" for c in row["top"]]
+        if "set" in row:
+            words.append(f"set: {', '.join(map(str, row['set'])) or 'none'}")
+        if "unknown_score" in row:
+            words.append(f"unknown score {row['unknown_score']:.2f}")
+        console.print("  ".join(words), markup=False, soft_wrap=True)
+
+
 def quarantine_json(quarantined: Sequence[Quarantined]) -> list[dict[str, str]]:
     """Return the quarantine list as plain records."""
     return [{"id": item.id, "reason": item.reason} for item in quarantined]
@@ -92,3 +123,17 @@ def check_output(path: Path, *, overwrite: bool) -> None:
         raise StorageError(f"{path} exists already: choose another name, or give --overwrite")
     if not path.absolute().parent.is_dir():
         raise StorageError(f"the folder {path.absolute().parent} does not exist")
+
+
+def write_page(path: Path, page: str) -> None:
+    """Write a page to a file.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be written.
+    """
+    try:
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error.strerror}") from error

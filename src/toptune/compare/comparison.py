@@ -186,6 +186,8 @@ class Comparison:
 
 def _gain(found: PairedDifference) -> str:
     points = 100 * found.difference
+    if found.low == found.high == 0:
+        return "Fine-tuning and top-tuning do not differ on these test images"
     sure = "beyond chance" if found.p_value < LEVEL else "could be chance"
     interval = f"95 % interval {100 * found.low:.1f} to {100 * found.high:.1f}: {sure}"
     if points == 0:

@@ -36,7 +36,8 @@ def top_tuned(tuner: TopTuner, images: ImageSet) -> tuple[Features, MethodOutcom
     reset_peak_memory()
     with EnergyMeter() as meter:
         start = time.perf_counter()
-        tuner._network()
+        _, engine = tuner._network()
+        engine.prepare()
         loading = time.perf_counter() - start
         features = tuner._extract(images)
         tuner.fit_features(features)
@@ -51,11 +52,17 @@ def predicted_labels(tuner: TopTuner, features: Features) -> NDArray[Any]:  # (n
 
 
 def measured_curve(
-    tuner: TopTuner, features: Features, test: Features, predicted: NDArray[Any]
+    tuner: TopTuner, features: Features, test: Features | None, predicted: NDArray[Any]
 ) -> Curve:
-    """Train the head on parts of the training images, with the features that there are."""
+    """Train the head on parts of the training images, with the features that there are.
+
+    Without test images, `test` None, the training images are tested on: each by models that did not
+    see it, which is leave-one-out for those of the part. `predicted` are the labels, as text, that
+    `tuner` gives to what is tested on.
+    """
     start = time.perf_counter()
     n = len(features)
+    tested = features if test is None else test
     seeds = range(_DRAWS if n <= _MANY else _DRAWS_OF_MANY)
     draws = [
         nested_subsets(
@@ -68,7 +75,7 @@ def measured_curve(
     ]
     sizes = np.array([[len(rows) for rows in draw] for draw in draws]).mean(axis=0)
     kept = _far_apart(sizes)
-    everything = (tuner.loo_.accuracy, predicted != test.labels)
+    everything = (tuner.loo_.accuracy, predicted != tested.labels)
     found: dict[tuple[int, int], tuple[float, NDArray[np.bool_]]] = {}
     with (
         warnings.catch_warnings(),
@@ -80,10 +87,11 @@ def measured_curve(
                 if k == len(FRACTIONS) - 1:
                     found[s, k] = everything
                     continue
-                part = clone(tuner)
-                part._loaded = tuner._loaded  # the network, which need not be read again
-                part.fit_features(features.subset(draw[k]))
-                found[s, k] = part.loo_.accuracy, predicted_labels(part, test) != test.labels
+                part = _fitted_part(tuner, features.subset(draw[k]))
+                answers = predicted_labels(part, tested)
+                if test is None:
+                    answers[draw[k]] = left_out_labels(part)
+                found[s, k] = part.loo_.accuracy, answers != tested.labels
                 advance(1)
     wrong = np.array([[found[s, k][1] for k in kept] for s in seeds])  # (S, K, n)
     points = []
@@ -99,9 +107,23 @@ def measured_curve(
             )
         )
     extrapolation = extrapolate(
-        sizes[kept], wrong, groups=test.image_groups, random_state=tuner.random_state
+        sizes[kept], wrong, groups=tested.image_groups, random_state=tuner.random_state
     )
     return Curve(tuple(points), extrapolation, time.perf_counter() - start)
+
+
+def left_out_labels(tuner: TopTuner) -> NDArray[Any]:  # (n,)
+    """Most probable class of each training image by the model fitted without it."""
+    labels: NDArray[Any] = tuner.classes_[tuner.head_.loo_decision_function_.argmax(axis=1)]
+    return labels
+
+
+def _fitted_part(tuner: TopTuner, features: Features) -> TopTuner:
+    """Train on some of the images as `tuner` was, with its network, which is not read again."""
+    part = clone(tuner).set_params(backbone=tuner.backbone_)
+    part._loaded = ((part._asked(part.backbone), part.cache), *tuner._network())
+    part.fit_features(features)
+    return part  # type: ignore[no-any-return]
 
 
 def _far_apart(sizes: NDArray[np.float64]) -> list[int]:

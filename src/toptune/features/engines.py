@@ -57,6 +57,7 @@ class Engine(ABC):
         Images per batch.
     """
 
+    backbone: Backbone
     name: str
     device: str
     precision: str
@@ -76,6 +77,12 @@ class Engine(ABC):
         ndarray of float32, shape (b, d)
             One per batch, in order.
         """
+
+    def prepare(self) -> None:
+        """Convert and compile the network now, by a black image, not when `run` is first called."""
+        height, width = self.backbone.preprocessing.geometry.size
+        for _ in self.run([np.zeros((1, height, width, 3), np.uint8)]):
+            pass
 
     def _filled(self, batch: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """`batch` with rows of zeros up to the size that the engine runs."""

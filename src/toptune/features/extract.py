@@ -24,6 +24,7 @@ from toptune.errors import DataError
 from toptune.features.backbones import Backbone
 from toptune.features.cache import FeatureCache, cache_dir
 from toptune.features.engines import Engine, make_engine
+from toptune.features.pixels import in_range
 from toptune.features.store import Features
 from toptune.images import (
     Geometry,
@@ -225,9 +226,7 @@ class _Run:
     def _take(self, rows: NDArray[np.float32]) -> None:
         for (image, digest), x in zip(self.batches.popleft(), rows, strict=True):
             if np.isfinite(x).all():
-                # What is too large for half precision becomes its largest number.
-                limit = float(np.finfo(self.X.dtype).max)
-                self.X[image] = np.clip(x, -limit, limit)
+                self.X[image] = in_range(x, self.X.dtype)
                 self.unsaved.append((digest, image))
             else:
                 self._set_aside(image, "the network's features of it are not finite")

@@ -6,7 +6,8 @@ an `ImageSet`, which holds paths or images but no decoded pixels. `read_source`,
 is set aside with a reason and never ends a run.
 """
 
-from toptune.images.decode import decode
+from toptune.images.decode import decode, decode_within
+from toptune.images.found import folder_of, image_files
 from toptune.images.geometry import Geometry
 from toptune.images.given import Images, labelled_images, unlabelled_images
 from toptune.images.listing import open_images, open_unlabelled, splits_of
@@ -30,7 +31,10 @@ __all__ = [
     "UnreadableImage",
     "content_hash",
     "decode",
+    "decode_within",
+    "folder_of",
     "from_arrays",
+    "image_files",
     "labelled_images",
     "open_images",
     "open_unlabelled",

@@ -10,6 +10,7 @@ import io
 import math
 import struct
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -94,13 +95,55 @@ def decode(source: LoadedImage, geometry: Geometry) -> npt.NDArray[np.uint8]:
     >>> decode(np.full((48, 64), 0.5), Geometry(size=(32, 32)))[0, 0]
     array([128, 128, 128], dtype=uint8)
     """
+    return _decode(source, lambda height, width: geometry)
+
+
+def decode_within(source: LoadedImage, longest: int) -> npt.NDArray[np.uint8]:
+    """Decode all of one image, turned upright, for people to look at.
+
+    Parameters
+    ----------
+    source : bytes, PIL.Image.Image or ndarray
+        As for `decode`.
+    longest : int
+        Pixels that the longer side has at most; smaller images stay as they are.
+
+    Returns
+    -------
+    ndarray of uint8, shape (height, width, 3)
+
+    Raises
+    ------
+    UnreadableImage
+        As for `decode`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> decode_within(np.zeros((400, 200)), 100).shape
+    (100, 50, 3)
+    """
+
+    def fit(height: int, width: int) -> Geometry:
+        ratio = min(1.0, longest / max(height, width))
+        size = (max(1, round(height * ratio)), max(1, round(width * ratio)))
+        return Geometry(size=size, crop_pct=1.0, crop_mode="squash")
+
+    return _decode(source, fit)
+
+
+#: What geometry an upright image of a height and width is given.
+_Fit = Callable[[int, int], Geometry]
+
+
+def _decode(source: LoadedImage, fit: _Fit) -> npt.NDArray[np.uint8]:
     try:
         if isinstance(source, bytes):
-            return _decode_bytes(source, geometry)
+            return _decode_bytes(source, fit)
         if isinstance(source, Image.Image):
-            return _render(source, geometry)
+            return _render(source, fit)
         if isinstance(source, np.ndarray):
-            return _render(_image_of_array(source), geometry)
+            return _render(_image_of_array(source), fit)
     except UnreadableImage:
         raise
     except _FAULTS as error:
@@ -108,21 +151,19 @@ def decode(source: LoadedImage, geometry: Geometry) -> npt.NDArray[np.uint8]:
     raise TypeError(f"source must be bytes, a Pillow image or an array, got {type(source)}")
 
 
-def _decode_bytes(data: bytes, geometry: Geometry) -> npt.NDArray[np.uint8]:
+def _decode_bytes(data: bytes, fit: _Fit) -> npt.NDArray[np.uint8]:
     if not data:
         raise UnreadableImage("empty file")
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            return _render(image, geometry, owned=True)
+            return _render(image, fit, owned=True)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         # Pillow only warns up to twice its limit; the warning arrives here if it is made an error.
         raise UnreadableImage(_bomb_reason(data, error)) from error
 
 
-def _render(
-    image: Image.Image, geometry: Geometry, *, owned: bool = False
-) -> npt.NDArray[np.uint8]:
-    """Pixels of `image` under `geometry`; `owned` allows changing how `image` is decoded."""
+def _render(image: Image.Image, fit: _Fit, *, owned: bool = False) -> npt.NDArray[np.uint8]:
+    """Pixels of `image` under the geometry that fits it; `owned`: it may be decoded smaller."""
     draft = owned and isinstance(image, JpegImagePlugin.JpegImageFile)
     if not draft:
         image.load()  # Before the orientation is read: Pillow itself turns a TIFF on loading it.
@@ -130,6 +171,7 @@ def _render(
     width, height = image.size
     if turn is not None and turn[3]:
         width, height = height, width
+    geometry = fit(height, width)
     window = window_of(geometry, height, width)
     box, size = _unturned(window, (width, height), turn)
     if draft:

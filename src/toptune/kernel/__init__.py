@@ -6,6 +6,7 @@ from toptune.kernel.normalization import FeatureNormalizer
 from toptune.kernel.operators import Rows
 from toptune.kernel.planner import MemoryBudgetError
 from toptune.kernel.selection import Candidate
+from toptune.kernel.terms import ScoreTerms
 
 __all__ = [
     "KERNELS",
@@ -15,4 +16,5 @@ __all__ = [
     "KernelRegressor",
     "MemoryBudgetError",
     "Rows",
+    "ScoreTerms",
 ]

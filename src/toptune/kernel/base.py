@@ -34,7 +34,7 @@ from toptune.kernel.exact import exact_solution
 from toptune.kernel.falkon import falkon
 from toptune.kernel.kernels import INNER, check_kernel, kernel_matrix
 from toptune.kernel.logistic import approximate_leave_one_out, logistic
-from toptune.kernel.nystrom import PATH_ROWS, NystromSystem, nystrom_system
+from toptune.kernel.nystrom import PENALTY_ROWS, NystromSystem, nystrom_system
 from toptune.kernel.operators import KernelOperator, Rows
 from toptune.kernel.planner import PROXY_CENTERS, Plan, available_memory, make_plan
 from toptune.kernel.selection import (
@@ -43,12 +43,12 @@ from toptune.kernel.selection import (
     Candidate,
     Index,
     as_float,
-    best_penalty,
     descend_penalties,
     select,
     selection_subset,
     whole_group_subset,
 )
+from toptune.kernel.terms import ScoreTerms, score_terms
 
 LOSSES = ("squared", "logistic")
 SOLVERS = ("auto", "direct", "falkon")
@@ -365,7 +365,7 @@ class KernelEstimator(BaseEstimator):  # type: ignore[misc]
         best = Candidate(bandwidth or 0.0, penalties[0], np.inf, kernel=kernels[0])
         self.candidates_: list[Candidate] = []
         given = bandwidth is not None and weights is not None and len(kernels) == 1
-        if not given or (penalty is None and plan.solver != "direct"):
+        if not given or penalty is None:
             part = problem if len(subset) == n else problem.take(subset)
             best = self._select(part, kernels, mean, bandwidth, penalties, weights)
             if weights is None:
@@ -482,13 +482,18 @@ class KernelEstimator(BaseEstimator):  # type: ignore[misc]
             scores = solution.leave_one_out(whole.groups)
             return whole.loss(scores), scores
 
+        # What float32 entries do not resolve hardly differs: 5e-4 nats at most on real images.
+        rounding = 0.0
+        if K.dtype != torch.float64:
+            rounding = ROUNDED_PENALTY * float(whole.w @ K.diagonal()) / float(whole.w.sum())
+        penalties = tuple(p for p in penalties if p > rounding) or penalties
+        start = max(best.penalty, min(penalties))
         penalty, scores, losses = descend_penalties(
-            evaluate, start=best.penalty, penalties=(best.penalty,) if small else penalties
+            evaluate, start=start, penalties=(start,) if small else penalties
         )
         selected_at = time.perf_counter()
         exact = problem.double()
-        resolved = ROUNDED_PENALTY * float(whole.w @ K.diagonal()) < penalty * float(whole.w.sum())
-        if scores is not None and (K.dtype == torch.float64 or resolved):
+        if scores is not None and penalty > rounding:
             found = exact_solution(K.double(), exact.Y, exact.w, penalty)
         else:
             X = exact.X.all()
@@ -525,22 +530,25 @@ class KernelEstimator(BaseEstimator):  # type: ignore[misc]
         tried: list[Candidate] = []
         if len(penalties) > 1:
             if problem.groups is None:
-                rows = selection_subset(problem.strata, PATH_ROWS, random_state=random_state)
+                rows = selection_subset(problem.strata, PENALTY_ROWS, random_state=random_state)
             else:
-                rows = whole_group_subset(problem.groups, PATH_ROWS, random_state=random_state)
-            part = problem if len(rows) == n else problem.take(rows)
-            path = system.path(None if len(rows) == n else rows)
-            chosen, tried = best_penalty(
-                path,
-                penalties,
-                part.loss,
-                bandwidth=self.bandwidth_,
-                weights=best.weights,
-                kernel=self.kernel_,
+                rows = whole_group_subset(problem.groups, PENALTY_ROWS, random_state=random_state)
+            part, some = problem, system
+            if len(rows) < n:
+                part, some = problem.take(rows), system.part(rows)
+
+            def evaluate(penalty: float) -> tuple[float, Tensor | None]:
+                try:
+                    scores = some.leave_one_out(penalty)
+                except NotPositiveDefiniteError:
+                    return np.inf, None
+                return part.loss(scores), scores
+
+            penalty, found, losses = descend_penalties(
+                evaluate, start=best.penalty, penalties=penalties
             )
-            penalty = chosen.penalty
-            scores = path.leave_one_out(penalty) if len(rows) == n else None
-            del path
+            tried = self._as_candidates(losses)
+            scores = found if len(rows) == n else None
         selected_at = time.perf_counter()
         alpha = system.coefficients(penalty)
         if scores is None:
@@ -614,16 +622,56 @@ class KernelEstimator(BaseEstimator):  # type: ignore[misc]
 
     def _scores(self, rows: Rows) -> NDArray[np.float64]:  # (n, c)
         """Scores of all outputs, one column each."""
-        device = rows.device
+        alpha = torch.from_numpy(self.dual_coef_).to(rows.device)
+        out: NDArray[np.float64] = self._center_operator(rows).matmul(alpha).cpu().numpy()
+        return out
+
+    def _center_operator(self, rows: Rows) -> KernelOperator:
+        """K between rows and the centers."""
         centers = torch.from_numpy(self.centers_)
         if centers.dtype == torch.float64:
             rows = replace(rows, dtype=torch.float64)
         rows = replace(rows, offset=self._offset, scale=self._feature_scale)
         Z = replace(rows, data=centers, index=None, transform=None).all()
-        operator = KernelOperator(rows, Z, self.kernel_, self.bandwidth_)
-        out: NDArray[np.float64]
-        out = operator.matmul(torch.from_numpy(self.dual_coef_).to(device)).cpu().numpy()
-        return out
+        return KernelOperator(rows, Z, self.kernel_, self.bandwidth_)
+
+    def score_terms(self, X: ArrayLike | Rows) -> ScoreTerms:
+        """Take the scores of a few samples apart into one term for every center.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d), or Rows
+            Features, finite; n m numbers are kept.
+
+        Returns
+        -------
+        ScoreTerms
+            Its columns are those of `dual_coef_`.
+        """
+        check_is_fitted(self)
+        operator = self._center_operator(self._rows(X, reset=False)[0])
+        alpha = torch.from_numpy(self.dual_coef_).to(operator.Z.device)
+        return score_terms(operator, alpha)
+
+    def kernel_space(self, X: ArrayLike | Rows) -> tuple[Rows, Tensor]:
+        """Rows and centers as the kernel compares them, in float64.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d), or Rows
+            Features, finite.
+
+        Returns
+        -------
+        rows : Rows
+            Read them a block at a time.
+        Z : Tensor of shape (m, d)
+            The centers.
+        """
+        check_is_fitted(self)
+        rows, _ = self._rows(X, reset=False)
+        operator = self._center_operator(replace(rows, dtype=torch.float64))
+        return operator.X, operator.Z
 
     def _checked_scores(self, X: ArrayLike | Rows) -> NDArray[np.float64]:
         check_is_fitted(self)

@@ -29,7 +29,7 @@ from toptune.kernel.bordering import ExactStatistics, signs
 from toptune.kernel.calibration import calibrated_log_loss
 from toptune.kernel.coverage import Coverage, quantile_rows
 from toptune.kernel.kept import KeepingClassifier
-from toptune.kernel.nystrom import PATH_ROWS, nystrom_system, whitening
+from toptune.kernel.nystrom import PENALTY_ROWS, nystrom_system, whitening
 from toptune.kernel.operators import KernelOperator, Rows
 from toptune.kernel.selection import Index, selection_subset, whole_group_subset
 from toptune.kernel.updating import NystromStatistics
@@ -298,9 +298,9 @@ class ChangeableClassifier(KeepingClassifier):
 
         random_state = check_random_state(self.random_state)
         rows = (
-            selection_subset(statistics.codes, PATH_ROWS, random_state=random_state)
+            selection_subset(statistics.codes, PENALTY_ROWS, random_state=random_state)
             if self._groups is None
-            else whole_group_subset(self._groups, PATH_ROWS, random_state=random_state)
+            else whole_group_subset(self._groups, PENALTY_ROWS, random_state=random_state)
         )
         penalty = statistics.best_penalty(
             weights, self._groups, loss, start=self.penalty_, rows=rows

@@ -12,8 +12,8 @@ and, for fixed centers, kernel, penalty and N, leave-one-out follows from the le
 h_i = phi_i^T (Phi^T Phi + lambda N I)^-1 phi_i as in `exact`.
 
 Cost in products of n x m by m x m matrices: Phi and Phi^T Phi take little more than half of one
-each, because L^-T is triangular and Phi^T Phi symmetric; leave-one-out at one penalty as much; the
-path of all penalties one.
+each, because L^-T is triangular and Phi^T Phi symmetric; leave-one-out at one penalty as much, and
+on a part of the samples that part of it.
 
 Products run in the dtype of the features, sums over blocks and factorisations in float64.
 """
@@ -21,7 +21,7 @@ Products run in the dtype of the features, sums over blocks and factorisations i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -29,15 +29,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from toptune.kernel.cholesky import cholesky_factor
-from toptune.kernel.exact import PenaltyPath
 from toptune.kernel.kernels import kernel_matrix
 from toptune.kernel.left_out import group_batches, left_out_residuals, whole_groups
 from toptune.kernel.operators import KernelOperator
 from toptune.kernel.selection import Index
 from toptune.kernel.triangular import add_gram, symmetric, triangular_inverse, upper_matmul
 
-#: Most samples on which the penalties of the path are compared.
-PATH_ROWS = 20_000
+#: Most samples on which penalties are compared: each comparison takes a product with the factor.
+PENALTY_ROWS = 4_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,16 +79,16 @@ class NystromSums:
 
 @dataclass(frozen=True, eq=False)
 class NystromSystem:
-    """A direct Nystrom fit at any penalty.
+    """A direct Nystrom fit at any penalty, and the samples to leave out of it.
 
     Attributes
     ----------
     operator
-        K_nm.
+        K_nm of these samples.
     whiten
         (m, m) L^-T as Phi was computed with it, rounded to the dtype of the features.
     sums
-        Phi^T Phi, Phi^T W^1/2 Y and N.
+        Phi^T Phi, Phi^T W^1/2 Y and N, of all samples.
     Y
         (n, c) targets.
     sqrt_w
@@ -108,33 +107,23 @@ class NystromSystem:
     Phi: Tensor | None
     groups: NDArray[np.intp] | None = None
 
-    def path(self, rows: NDArray[np.intp] | None = None) -> PenaltyPath:
-        """Penalty path, by one eigendecomposition of the gram matrix.
+    def part(self, rows: NDArray[np.intp]) -> NystromSystem:
+        """Return the same fit, of all samples, with only some of them to leave out; Phi is kept.
 
-        Parameters
-        ----------
-        rows
-            Samples to give leave-one-out predictions for; None: all. They are exact for any subset,
-            because all samples were fitted; of groups the subset has to hold all samples or none.
+        Of groups that are left out whole, all samples or none.
         """
-        s, U = torch.linalg.eigh(self.sums.gram)
-        dtype = self.Y.dtype
-        QtY = (U.T @ self.sums.PhitY).to(dtype)
-        Y = self.Y if rows is None else self.Y[rows]
-        sqrt_w = self.sqrt_w if rows is None else self.sqrt_w[rows]
+        operator = replace(self.operator, X=self.operator.X.take(rows))
+        sqrt_w = self.sqrt_w[rows]
         if self.Phi is not None:
-            Q = (self.Phi if rows is None else self.Phi[rows]) @ U.to(dtype)
+            Phi = self.Phi[rows]
         else:
-            T = (self.whiten.double() @ U).to(dtype)
-            which = np.arange(len(self.Y)) if rows is None else rows
-            step = self.operator.block_rows
-            Q = torch.empty(len(which), len(s), dtype=dtype, device=Y.device)
-            for first in range(0, len(which), step):
-                part = slice(first, first + step)
-                torch.matmul(self.operator.block(which[part]), T, out=Q[part])
-            Q *= sqrt_w[:, None]
-        groups = self.groups if self.groups is None or rows is None else self.groups[rows]
-        return PenaltyPath(Q, s.clamp(min=0.0).to(dtype), QtY, Y, sqrt_w, self.sums.weight, groups)
+            Phi = torch.empty(operator.shape, dtype=self.Y.dtype, device=self.Y.device)
+            for block, K in operator.blocks():
+                upper_matmul(K, self.whiten, out=Phi[block]).mul_(sqrt_w[block, None])
+        groups = None if self.groups is None else self.groups[rows]
+        return replace(
+            self, operator=operator, Y=self.Y[rows], sqrt_w=sqrt_w, Phi=Phi, groups=groups
+        )
 
     def coefficients(self, penalty: float) -> Tensor:  # (m, c) float64
         """Coefficients alpha on the centers at one penalty.

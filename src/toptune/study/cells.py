@@ -28,7 +28,7 @@ from toptune.kernel import FeatureNormalizer
 from toptune.kernel.operators import Rows
 from toptune.measuring import processor
 from toptune.study.datasets import Dataset
-from toptune.study.heads import KERNEL, kernel_head, rival, span_coordinates
+from toptune.study.heads import KERNEL, Span, kernel_head, rival
 from toptune.study.plan import TEST_SIZE, Cell
 from toptune.study.records import Record
 
@@ -80,7 +80,7 @@ def study_features(dataset: Dataset, backbone: str, content: str) -> Features:
         if not path.is_file():
             # The network is converted once per machine; what is timed is the extraction.
             engine = make_engine(network, cache=cache_dir())
-            extract(dataset.images.subset([0]), network, engine=engine, cache=None, strict=True)
+            engine.prepare()
             with EnergyMeter() as meter:
                 found = extract(dataset.images, network, engine=engine, cache=None, strict=True)
             about = found.provenance | {"energy_kwh": meter.kwh}
@@ -207,15 +207,16 @@ def _head(
         loo, chosen = head.loo_accuracy_, f"{head.kernel_}, bandwidth {head.bandwidth_:.4g}"
         chosen += f", penalty {head.penalty_:.4g}"
     else:
-        A, B = span_coordinates(scale.transform(X), scale.transform(T))
+        span = Span(scale.transform(X))
         head = rival(cell.head, y, groups, seed=cell.seed)
-        head.fit(A, y)
+        head.fit(span.coordinates, y)
         fitted = time.perf_counter()
+        B = span.coordinates_of(scale.transform(T))
         predicted = head.predict(B)
         if cell.head == "logistic":
             proba = head.predict_proba(B)
         seconds = {"fit": fitted - start}
-        chosen = str(getattr(head, "best_params_", ""))
+        chosen = str(getattr(head, "best_params_", "")) + unconverged(head)
     return Outcome(
         classes=head.classes_,
         predicted=predicted,
@@ -228,6 +229,15 @@ def _head(
             "predict": time.perf_counter() - fitted,
         },
     )
+
+
+def unconverged(head: Any) -> str:
+    """Say that the chosen model was stopped by its number of iterations, where it was."""
+    model = getattr(head, "best_estimator_", head)
+    limit, made = getattr(model, "max_iter", None), getattr(model, "n_iter_", None)
+    if limit is None or made is None or limit < 0:
+        return ""
+    return ", not converged" if np.max(made) >= limit else ""
 
 
 def _columns(cell: Cell, features: Features) -> tuple[slice, list[int]]:

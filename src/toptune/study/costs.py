@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -38,6 +39,11 @@ def training_seconds(record: Record) -> float | None:
         return None
     total = float(sum(stages.values()))
     return total if total > 0 else None
+
+
+def machine(record: Record) -> tuple[Any, Any]:
+    """Processor and number of threads: times of one machine can be compared."""
+    return record.get("processor"), record.get("threads")
 
 
 @dataclass(frozen=True)
@@ -139,7 +145,7 @@ def time_ratio(
         first, second = (training_seconds(row) for row in pair)
         if first is None or second is None:
             left_out += 1
-        elif any(pair[0].get(name) != pair[1].get(name) for name in ("threads", "processor")):
+        elif machine(pair[0]) != machine(pair[1]):
             other += 1
         else:
             times[key] = (float(np.log(first)), float(np.log(second)))
@@ -174,9 +180,14 @@ def time_ratio(
 def mean_seconds(
     records: Records | Cells, method: Method, *, size: float = 1.0
 ) -> dict[str, float]:
-    """Seconds of training by data set, geometric means over seeds; unknown times are left out."""
-    rows = as_cells(records).of(method, size)
-    known = {key: training_seconds(row) for key, row in rows.items()}
+    """Seconds of training by data set, geometric means over seeds.
+
+    Unknown times are left out, and those of other machines than the one with most records.
+    """
+    cells = as_cells(records)
+    most = Counter(machine(row) for row in cells.done).most_common(1)[0][0]
+    rows = cells.of(method, size)
+    known = {key: training_seconds(row) for key, row in rows.items() if machine(row) == most}
     logs = {key: float(np.log(value)) for key, value in known.items() if value is not None}
     return {name: float(np.exp(np.mean(values))) for name, values in by_dataset(logs).items()}
 

@@ -1,19 +1,16 @@
-"""The figures of a report, drawn by matplotlib without its global state.
+"""The figures of a report, each drawn from the summary of a study.
 
-Colours are those of Okabe and Ito, told apart also by the colour-blind; marks differ in shape too.
-Each hue stands for one role; `DARK` is what it becomes on a dark page.
+Each hue stands for one role, and marks differ in shape too.
 """
 
 from __future__ import annotations
 
-import io
-import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from toptune.pages.drawing import INK, MUTED, PAPER, RULE, canvas, legend
 from toptune.study.analysis import Method
 from toptune.study.contents import method_title
 from toptune.study.summary import Missing, Summary
@@ -22,20 +19,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-PAPER, INK, MUTED, RULE = "#ffffff", "#1f2328", "#69707a", "#dfe3e8"
-#: Colours of light pages and what takes their place on dark ones, with the name of the variable.
-DARK = {
-    PAPER: ("paper", "#12161c"),
-    INK: ("ink", "#e8eaed"),
-    MUTED: ("muted", "#9aa3ae"),
-    RULE: ("rule", "#2c343e"),
-    "#0072b2": ("blue", "#56b0f0"),
-    "#d55e00": ("orange", "#ff9350"),
-    "#009e73": ("green", "#38cfa2"),
-    "#b0508c": ("purple", "#e08cc0"),
-    "#a87900": ("amber", "#e3b341"),
-    "#3b9fc9": ("cyan", "#8fd3f4"),
-}
 #: Colour and mark of each head.
 STYLES = {
     "kernel": ("#0072b2", "o"),
@@ -49,33 +32,6 @@ STYLES = {
     "centroid": (MUTED, "*"),
 }
 TUNED = ("#d55e00", "^")
-#: matplotlib's parameters: text stays text, and names are never formulas.
-PARAMETERS: Any = {
-    "svg.hashsalt": "toptune",
-    "svg.fonttype": "none",
-    "text.parse_math": False,
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],
-    "font.size": 9.5,
-    "text.color": INK,
-    "axes.edgecolor": MUTED,
-    "axes.labelcolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.unicode_minus": True,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "grid.color": RULE,
-    "grid.linewidth": 0.8,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "legend.frameon": False,
-    "figure.facecolor": PAPER,
-    "axes.facecolor": PAPER,
-    "savefig.facecolor": PAPER,
-}
 
 
 def style_of(method: Method) -> dict[str, Any]:
@@ -89,22 +45,6 @@ def style_of(method: Method) -> dict[str, Any]:
         "markeredgecolor": color,
         "markeredgewidth": 1.4 if hollow else 0.8,
     }
-
-
-@contextmanager
-def _canvas(width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context(PARAMETERS):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        yield figure, figure.add_subplot()
-
-
-def _legend(axes: Axes, columns: int = 3) -> None:
-    axes.legend(
-        loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, borderaxespad=0.2, handletextpad=0.4
-    )
 
 
 def _rows(axes: Axes, names: Sequence[str]) -> None:
@@ -130,7 +70,7 @@ def accuracy_figure(summary: Summary) -> Figure | Missing:
         key=lambda k: (-gain.get(table.datasets[k], -9.0), table.datasets[k]),
     )
     scores = table.scores[order]
-    with _canvas(8, 1.1 + 0.235 * len(order)) as (figure, axes):
+    with canvas(8, 1.1 + 0.235 * len(order)) as (figure, axes):
         for y, row in enumerate(scores):
             known = row[np.isfinite(row)]
             axes.plot([known.min(), known.max()], [y, y], color=RULE, linewidth=3, zorder=1)
@@ -148,7 +88,7 @@ def accuracy_figure(summary: Summary) -> Figure | Missing:
         _rows(axes, [table.datasets[k] for k in order])
         axes.grid(axis="y", visible=False)
         axes.set_xlabel("test accuracy")
-        _legend(axes, 1)
+        legend(axes, 1)
         return figure
 
 
@@ -160,7 +100,7 @@ def ranks_figure(summary: Summary) -> Figure | Missing:
     ranks, k = found.ranks.tolist(), len(found.ranks)
     half = (k + 1) // 2
     depth = 0.9 + 0.35 * len(found.groups)
-    with _canvas(8, 1.5 + 0.28 * (half + len(found.groups))) as (figure, axes):
+    with canvas(8, 1.5 + 0.28 * (half + len(found.groups))) as (figure, axes):
         axes.set_axis_off()
         axes.set_xlim(1 - 0.36 * (k - 1), k + 0.36 * (k - 1))
         axes.set_ylim(-(depth + 0.62 * half), 1.75)
@@ -198,7 +138,7 @@ def times_figure(summary: Summary) -> Figure | Missing:
     if isinstance(found, Missing):
         return found
     order = np.argsort(-found.ratios, kind="stable")
-    with _canvas(8, 1.1 + 0.235 * len(order)) as (figure, axes):
+    with canvas(8, 1.1 + 0.235 * len(order)) as (figure, axes):
         if found.interval is not None:
             axes.axvspan(*found.interval, color=RULE, linewidth=0, zorder=0)
         axes.axvline(
@@ -222,7 +162,7 @@ def times_figure(summary: Summary) -> Figure | Missing:
         if found.ratios.min() > 1:
             axes.set_xlim(left=1)
         axes.set_xlabel("training time of fine-tuning / training time of top-tuning")
-        _legend(axes)
+        legend(axes)
         return figure
 
 
@@ -260,7 +200,7 @@ def sizes_figure(summary: Summary) -> Figure | Missing:
     if isinstance(found, Missing):
         return found
     sizes = [column.size for column in found.lines[0]]
-    with _canvas(8, 4.2) as (figure, axes):
+    with canvas(8, 4.2) as (figure, axes):
         ends = []
         for line, means in zip(found.lines, found.means, strict=True):
             style = style_of(line[0].method)
@@ -283,7 +223,7 @@ def backbones_figure(summary: Summary) -> Figure | Missing:
     if isinstance(found, Missing):
         return found
     names = [column.method.backbone for column in found.lines[0]]
-    with _canvas(8, 3.8) as (figure, axes):
+    with canvas(8, 3.8) as (figure, axes):
         ends = []
         for line, means in zip(found.lines, found.means, strict=True):
             style = style_of(line[0].method)
@@ -304,7 +244,7 @@ def cost_figure(summary: Summary) -> Figure | Missing:
     if isinstance(found, Missing):
         return found
     table, times = found
-    with _canvas(8, 4.8) as (figure, axes):
+    with canvas(8, 4.8) as (figure, axes):
         for j, method in enumerate(table.methods):
             large = method in summary.main
             axes.plot(
@@ -331,44 +271,3 @@ FIGURES = {
     "backbones": (backbones_figure, "Accuracy against the network"),
     "cost": (cost_figure, "Accuracy against seconds of training"),
 }
-
-
-def svg_text(figure: Figure) -> str:
-    """Return a figure as a whole SVG document, the same for the same figure."""
-    return _saved(figure, "svg").decode()
-
-
-def png_bytes(figure: Figure) -> bytes:
-    """Return a figure as a PNG file of 160 dots an inch."""
-    return _saved(figure, "png")
-
-
-def _saved(figure: Figure, kind: str) -> bytes:
-    import matplotlib
-
-    nothing = {"svg": ("Date", "Creator", "Format", "Type"), "png": ("Software",)}[kind]
-    buffer = io.BytesIO()
-    with matplotlib.rc_context(PARAMETERS):
-        figure.savefig(buffer, format=kind, dpi=160, metadata=dict.fromkeys(nothing))
-    return buffer.getvalue()
-
-
-def inline_svg(document: str, name: str, title: str) -> str:
-    """Make a figure part of a page: colours become its variables, ids its own.
-
-    Parameters
-    ----------
-    document : str
-        What `svg_text` returned.
-    name : str
-        Put before all ids.
-    title : str
-        What a screen reader says; escaped already.
-    """
-    body = document[document.index("<svg") :]
-    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
-    body = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", body)
-    for color, (variable, _) in DARK.items():
-        body = body.replace(color, f"var(--{variable})")
-    attributes = f'<svg role="img" aria-label="{title}"'
-    return body.replace("<svg", attributes, 1).strip()

@@ -7,7 +7,7 @@ three shuffled folds that keep groups of images together.
 Most classifiers of scikit-learn see features only through inner products and distances, and there
 are more columns than images. They are given the coordinates of the images in the space that the
 training images span, and the distance from it as one more column: the same inner products with
-training images and the same distances, from 20 times fewer numbers (`span_coordinates`).
+training images and the same distances, from 20 times fewer numbers (`Span`).
 """
 
 from __future__ import annotations
@@ -101,26 +101,38 @@ def folds(labels: NDArray[Any], groups: NDArray[Any] | None, *, seed: int) -> li
     ]
 
 
-def span_coordinates(
-    train: NDArray[np.float32],  # (n, d)
-    test: NDArray[np.float32],  # (t, d)
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:  # (n, r + 1), (t, r + 1), r <= n
+class Span:
     """Coordinates in the span of the training rows, and the distance from it as a last column.
 
     Inner products with training rows and distances to them are those of the rows given. The span
     is that of the eigenvectors of the Gram matrix whose eigenvalues are above rounding.
+
+    Parameters
+    ----------
+    rows : ndarray of float32, shape (n, d)
+        Training rows.
+
+    Attributes
+    ----------
+    coordinates : ndarray of float32, shape (n, r + 1), r <= n
+        Of the training rows.
     """
-    # float64: a small eigenvalue of the Gram matrix is the square of a small singular value.
-    G = (train @ train.T).astype(np.float64)
-    values, U = np.linalg.eigh(G)
-    kept = values > values[-1] * len(G) * np.finfo(np.float32).eps
-    s, U = np.sqrt(values[kept]), U[:, kept]
-    inside = (test @ train.T).astype(np.float64) @ (U / s)
-    squares = np.einsum("ij,ij->i", test, test, dtype=np.float64)
-    outside = np.sqrt(np.maximum(squares - np.einsum("ij,ij->i", inside, inside), 0.0))
-    A = np.column_stack([U * s, np.zeros(len(U))])
-    B = np.column_stack([inside, outside])
-    return A.astype(np.float32), B.astype(np.float32)
+
+    def __init__(self, rows: NDArray[np.float32]) -> None:
+        # float64: a small eigenvalue of the Gram matrix is the square of a small singular value.
+        G = (rows @ rows.T).astype(np.float64)
+        values, U = np.linalg.eigh(G)
+        kept = values > values[-1] * len(G) * np.finfo(np.float32).eps
+        s, U = np.sqrt(values[kept]), U[:, kept]
+        self._rows, self._inverse = rows, U / s
+        self.coordinates = np.column_stack([U * s, np.zeros(len(U))]).astype(np.float32)
+
+    def coordinates_of(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Coordinates (t, r + 1) of other rows (t, d)."""
+        inside = (rows @ self._rows.T).astype(np.float64) @ self._inverse
+        squares = np.einsum("ij,ij->i", rows, rows, dtype=np.float64)
+        outside = np.sqrt(np.maximum(squares - np.einsum("ij,ij->i", inside, inside), 0.0))
+        return np.column_stack([inside, outside]).astype(np.float32)
 
 
 class GaussianSVC(ClassifierMixin, BaseEstimator):  # type: ignore[misc]

@@ -13,14 +13,15 @@ from __future__ import annotations
 import hashlib
 import html
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from toptune.errors import DataError, StorageError
+from toptune.pages.drawing import inline_svg, png_bytes, svg_text
+from toptune.pages.rendering import render
 from toptune.study.analysis import Cells, column_table
 from toptune.study.contents import all_tables, method_title
-from toptune.study.figures import DARK, FIGURES, inline_svg, png_bytes, svg_text
+from toptune.study.figures import FIGURES
 from toptune.study.inference import bootstrap_interval
 from toptune.study.methods import Column, Method
 from toptune.study.records import Record, read_records, write_results
@@ -206,14 +207,8 @@ def _page(
     tables: dict[str, Table | Missing],
     pictures: dict[str, _Picture | Missing],
 ) -> str:
-    import jinja2
     from markupsafe import Markup
 
-    template = resources.files(__package__).joinpath("report.html.j2").read_text(encoding="utf-8")
-    # What is not defined is a defect, and every value is escaped unless it is Markup.
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
     figures = {
         name: p if isinstance(p, Missing) else {"title": p.title, "svg": Markup(p.inline)}
         for name, p in pictures.items()
@@ -223,18 +218,16 @@ def _page(
         for name, table in tables.items()
         if isinstance(table, Table)
     }
-    page: str = environment.from_string(template).render(
-        cards=headline(summary, provenance),
-        provenance=provenance,
-        summary=summary,
-        tables=tables,
-        rows=rows,
-        figures=figures,
-        light={name: color for color, (name, _) in DARK.items()},
-        dark=dict(DARK.values()),
-        missing=lambda thing: isinstance(thing, Missing),
-    )
-    return page
+    content = {
+        "cards": headline(summary, provenance),
+        "provenance": provenance,
+        "summary": summary,
+        "tables": tables,
+        "rows": rows,
+        "figures": figures,
+        "missing": lambda thing: isinstance(thing, Missing),
+    }
+    return render("toptune.study", "report.html.j2", content)
 
 
 def headline(summary: Summary, provenance: Provenance) -> list[dict[str, str]]:
@@ -304,7 +297,7 @@ def readme_table(study: Path) -> str:
     summary, provenance = open_study(Path(study))
     first = (
         f"A study of {provenance.done:,} training processes on {len(summary.datasets)} data sets. "
-        f"{_sentence(summary)}\n\n"
+        f"{_sentence(summary)}\n\n{_other_ways(summary)}"
     )
     methods = [
         *summary.heads(),
@@ -330,6 +323,25 @@ def _sentence(summary: Summary) -> str:
         f", better on {versus.wins} and worse on {versus.losses}, "
         f"trained {faster} times faster" + (f" ({ratio})" if ratio else "") + "."
     )
+
+
+def _other_ways(summary: Summary) -> str:
+    """List what other ways to fine-tune gave, each on the data sets that it was run on."""
+    lines = []
+    for method in summary.tuned:
+        versus, times = summary.versus(method), summary.times(method)
+        if method == summary.full or isinstance(versus, Missing) or isinstance(times, Missing):
+            continue
+        points = shown(100 * versus.mean, "points")
+        between = _in_brackets(versus.interval, 100, "points range").rstrip("; ")
+        lines.append(
+            f"- {method_title(method, summary)}, on {len(versus.datasets)} data sets: {points} "
+            f"points{f' ({between})' if between else ''}, and it took "
+            f"{shown(times.geometric_mean, 'ratio')} times as long as top-tuning\n"
+        )
+    if not lines:
+        return ""
+    return "Top-tuning minus other ways to fine-tune:\n\n" + "".join(lines) + "\n"
 
 
 def _as_given(summary: Summary) -> str:

@@ -1,6 +1,6 @@
 """What a report says of a study, as numbers: which methods are compared, and how they did.
 
-Top-tuning is the Gaussian kernel head on features of many layers. It is compared with every other
+Top-tuning is our kernel head on features of many layers. It is compared with every other
 head on the same features, with itself on the last layer, and with fine-tuning of the same network.
 What cannot be computed, because its records are not there, is a `Missing` that says why.
 """
@@ -224,10 +224,12 @@ class Summary:
             for method in sorted(self.methods, key=lambda m: (order_of(m)[:2], m.backbone)):
                 if method.layers is not None and self.cells.has(method):
                     lines.setdefault((method.head, method.layers), []).append(Column(method))
-            most = max((len(line) for line in lines.values()), default=0)
-            if most < 2:
+            networks = {k: [column.method.backbone for column in v] for k, v in lines.items()}
+            most = max(networks.values(), key=len, default=[])
+            if len(most) < 2:
                 raise DataError("no records of a second network yet")
-            return curve(self.cells, [line for line in lines.values() if len(line) == most])
+            # A line that lacks a network, or has another one, would end up under wrong names.
+            return curve(self.cells, [line for key, line in lines.items() if networks[key] == most])
 
         return attempt(drawn)
 

@@ -1,0 +1,84 @@
+"""`toptune explain`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from toptune.cli import options, output
+
+if TYPE_CHECKING:
+    from toptune.explain import Explanation
+
+
+def explain(
+    model: options.Model,
+    image: Annotated[Path, typer.Argument(help="Image file.")],
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="HTML page to write.")] = None,
+    label: Annotated[
+        str | None, typer.Option(help="Class to explain; by default the most probable one.")
+    ] = None,
+    n_images: Annotated[
+        int, typer.Option(min=0, help="Training images to name for the class, and against it.")
+    ] = 6,
+    cells: Annotated[
+        int,
+        typer.Option(min=1, max=32, help="Cells along each side of the grid that is covered."),
+    ] = 8,
+    images: options.TrainingImages = None,
+    backbone: options.OtherBackbone = None,
+    overwrite: options.Overwrite = False,
+    max_pixels: options.MaxPixels = None,
+    json: options.Json = False,
+) -> None:
+    """Say why an image has its label: training images for and against it, and where it matters."""
+    if out is not None:
+        output.check_output(out, overwrite=overwrite)
+    options.limit_pixels(max_pixels)
+    from toptune.tuner import TopTuner
+
+    tuner = TopTuner.load(model, backbone=backbone)
+    found = tuner.explain(image, label=label, n_images=n_images, cells=cells)
+    if out is not None:
+        from toptune.explain import explanation_page
+        from toptune.images import image_files
+
+        named = [row.id for row in (*found.support.supporting, *found.support.opposing)]
+        files = image_files(named, options.image_folders(images, tuner.provenance_))
+        output.write_page(out, explanation_page(found, files, model=model.name))
+    if json:
+        output.print_json(found.to_dict())
+        return
+    _print(found)
+    if out is not None:
+        output.console.print(f"page written to {out}", markup=False, soft_wrap=True)
+
+
+def _print(found: Explanation) -> None:
+    """Print the score and the images that speak for and against it."""
+    support = found.support
+    rows = [
+        (str(found.label), f"probability {found.probability:.3f}, score {found.score:+.3f}"),
+    ]
+    if found.label != found.predicted:
+        rows.append(("more probable", str(found.predicted)))
+    output.print_rows(rows)
+    for what, named, total, rest in (
+        ("for it", support.supporting, support.n_supporting, support.supporting_rest),
+        ("against it", support.opposing, support.n_opposing, support.opposing_rest),
+    ):
+        output.console.print(f"[bold]{what}[/bold]")
+        for row in named:
+            line = (
+                f"  {row.contribution:+.3f}  {row.label}  {row.id}  similarity {row.similarity:.3f}"
+            )
+            output.console.print(line, markup=False, soft_wrap=True)
+        if total > len(named):
+            output.console.print(f"  {rest:+.3f}  {total - len(named)} more images")
+    if found.n_centers < found.n_images:
+        output.console.print(
+            f"[dim]only the {found.n_centers} of {found.n_images} training images that are centers "
+            "of the head carry weight[/dim]"
+        )

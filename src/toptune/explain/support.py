@@ -1,0 +1,162 @@
+"""One score as a sum over training images.
+
+The score of a class is sum_j alpha_j k(x, z_j) over the head's centers z_j, which are training
+images: all of them, or some where there are many. Nothing is approximated: the terms add up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+@dataclass(frozen=True)
+class TrainingImage:
+    """A training image and its part in a score.
+
+    Attributes
+    ----------
+    id : str
+        Its name.
+    label : str or number
+        Its class.
+    contribution : float
+        What it adds to the score; negative where it speaks against the class.
+    similarity : float
+        Of the two images' features as the kernel sees them, 1 at most.
+    """
+
+    id: str
+    label: Any
+    contribution: float
+    similarity: float
+
+
+@dataclass(frozen=True)
+class ClassShare:
+    """What the training images of one class add to a score.
+
+    Attributes
+    ----------
+    label : str or number
+        The class.
+    contribution : float
+        Sum over its images.
+    n_images : int
+        How many of them have a part.
+    """
+
+    label: Any
+    contribution: float
+    n_images: int
+
+
+@dataclass(frozen=True)
+class Support:
+    """A score as a sum over training images.
+
+    Attributes
+    ----------
+    score : float
+        The sum of the contributions of `supporting` and `opposing`, and of both rests.
+    supporting, opposing : tuple of TrainingImage
+        The images that add most to the score and that take most from it, the most important first.
+    supporting_rest, opposing_rest : float
+        Sum of all other contributions above and below zero.
+    n_supporting, n_opposing : int
+        Number of all images with a contribution above and below zero.
+    classes : tuple of ClassShare
+        The same score as a sum over classes, the largest contribution first.
+    """
+
+    score: float
+    supporting: tuple[TrainingImage, ...]
+    opposing: tuple[TrainingImage, ...]
+    supporting_rest: float
+    opposing_rest: float
+    n_supporting: int
+    n_opposing: int
+    classes: tuple[ClassShare, ...]
+
+
+def support_of(
+    contributions: NDArray[np.float64],
+    similarity: NDArray[np.float64],
+    ids: Sequence[str],
+    labels: ArrayLike,
+    *,
+    n_images: int = 6,
+) -> Support:
+    """Sort the terms of a score into images for and against it.
+
+    Parameters
+    ----------
+    contributions, similarity : ndarray of shape (m,)
+        Of the training images that are centers.
+    ids : sequence of str
+        Their names, (m,).
+    labels : array-like of shape (m,)
+        Their classes.
+    n_images : int, default=6
+        Images to name on each side.
+
+    Returns
+    -------
+    Support
+
+    Raises
+    ------
+    ValueError
+        If `n_images` is negative, or the lengths differ.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> values = np.array([0.5, -0.1, 0.25])
+    >>> found = support_of(values, np.ones(3), ["a", "b", "c"], [1, 0, 1], n_images=1)
+    >>> found.supporting[0].id, found.supporting_rest, found.score
+    ('a', 0.25, 0.65)
+    """
+    y = np.asarray(labels)
+    if not len(contributions) == len(similarity) == len(ids) == len(y):
+        raise ValueError(
+            "contributions, similarity, ids and labels must have one length, got "
+            f"{len(contributions)}, {len(similarity)}, {len(ids)} and {len(y)}"
+        )
+    if n_images < 0:
+        raise ValueError(f"n_images must be >= 0, got {n_images}")
+    order = np.argsort(-contributions, kind="stable")
+    above = order[contributions[order] > 0]
+    below = order[contributions[order] < 0][::-1]
+
+    names = y.tolist()
+
+    def named(rows: NDArray[np.intp]) -> tuple[TrainingImage, ...]:
+        return tuple(
+            TrainingImage(ids[j], names[j], float(contributions[j]), float(similarity[j]))
+            for j in rows.tolist()
+        )
+
+    return Support(
+        score=float(contributions.sum()),
+        supporting=named(above[:n_images]),
+        opposing=named(below[:n_images]),
+        supporting_rest=float(contributions[above[n_images:]].sum()),
+        opposing_rest=float(contributions[below[n_images:]].sum()),
+        n_supporting=len(above),
+        n_opposing=len(below),
+        classes=_shares(contributions, y),
+    )
+
+
+def _shares(contributions: NDArray[np.float64], y: NDArray[Any]) -> tuple[ClassShare, ...]:
+    classes, codes, counts = np.unique(y, return_inverse=True, return_counts=True)
+    sums = np.bincount(codes, weights=contributions)
+    return tuple(
+        ClassShare(classes.tolist()[k], float(sums[k]), int(counts[k]))
+        for k in np.argsort(-sums, kind="stable").tolist()
+    )

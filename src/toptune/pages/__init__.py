@@ -1,0 +1,1 @@
+"""What all pages share: base template and style, figures, pictures. A page needs no other file."""
