@@ -27,11 +27,17 @@ from torch import Tensor
 from toptune.errors import DataError, NotKeptError
 from toptune.kernel.bordering import ExactStatistics, signs
 from toptune.kernel.calibration import calibrated_log_loss
+from toptune.kernel.cholesky import NotPositiveDefiniteError
 from toptune.kernel.coverage import Coverage, quantile_rows
 from toptune.kernel.kept import KeepingClassifier
 from toptune.kernel.nystrom import PENALTY_ROWS, nystrom_system, whitening
 from toptune.kernel.operators import KernelOperator, Rows
-from toptune.kernel.selection import Index, selection_subset, whole_group_subset
+from toptune.kernel.selection import (
+    PENALTIES,
+    descend_penalties,
+    selection_subset,
+    whole_group_subset,
+)
 from toptune.kernel.updating import NystromStatistics
 
 _C = TypeVar("_C", bound="ChangeableClassifier")
@@ -289,22 +295,25 @@ class ChangeableClassifier(KeepingClassifier):
         statistics = self._statistics()
         if not statistics.has_rows:
             raise NotKeptError(f"the penalty cannot be chosen again: {self._rowless}")
-        codes = torch.as_tensor(statistics.codes)
         weights = self._class_weights(self.classes_, statistics.codes)
-        w = torch.as_tensor(weights)[codes]
-
-        def loss(scores: Tensor, rows: Index) -> Tensor:
-            return calibrated_log_loss(scores.cpu(), codes[rows], w[rows])
-
         random_state = check_random_state(self.random_state)
         rows = (
             selection_subset(statistics.codes, PENALTY_ROWS, random_state=random_state)
             if self._groups is None
             else whole_group_subset(self._groups, PENALTY_ROWS, random_state=random_state)
         )
-        penalty = statistics.best_penalty(
-            weights, self._groups, loss, start=self.penalty_, rows=rows
-        )
+        codes = torch.as_tensor(statistics.codes[rows])
+        w = torch.as_tensor(weights)[codes]
+
+        def evaluate(penalty: float) -> tuple[float, None]:
+            try:
+                scores = statistics.leave_one_out(weights, penalty, self._groups, rows)
+            except NotPositiveDefiniteError:
+                return np.inf, None
+            return float(calibrated_log_loss(scores.cpu(), codes, w)), None
+
+        near = min(PENALTIES, key=lambda p: abs(np.log(p / self.penalty_)))
+        penalty, _, _ = descend_penalties(evaluate, start=near, penalties=PENALTIES)
         changed = copy.copy(self)
         changed.penalty_ = penalty
         seconds = time.perf_counter() - start
