@@ -197,11 +197,29 @@ def test_forgotten_centers_are_told(make: Callable[..., TopTuner], of: Any) -> N
     with warnings.catch_warnings():
         warnings.simplefilter("error", DataWarning)
         tuner.forget(f"digit {FIRST[other]}")
-    with pytest.warns(DataWarning, match="1 of the forgotten images are centers: .* features stay"):
+    with pytest.warns(DataWarning, match=r"1 of the forgotten images are centers: .* drop_centers"):
         tuner.forget(f"digit {FIRST[center]}")
     left = np.delete(FIRST, [center, other])
     like = make().fit_features(of(left), centers=tuner)
     assert_same(tuner, like, of(PROBE), NEAR)
+
+
+def test_forgotten_centers_can_go_too(
+    make: Callable[..., TopTuner], of: Any, tmp_path: Path
+) -> None:
+    tuner = make(n_centers=20).fit_features(of(FIRST))
+    gone = np.r_[tuner.head_.center_indices_[:4], 1]
+    stays = ~np.isin(tuner.head_.center_indices_, gone)
+    expected = tuner.center_features_[stays]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DataWarning)
+        tuner.forget([f"digit {FIRST[k]}" for k in gone], drop_centers=True)
+    tuner.save(tmp_path / "m", keep="rows")
+    found = TopTuner.load(tmp_path / "m")
+    assert 15 <= len(expected) <= 16
+    assert np.array_equal(found.center_features_, expected)
+    like = make().fit_features(of(np.delete(FIRST, gone)), centers=found)
+    assert_same(found, like, of(PROBE), NEAR)
 
 
 # -------------------------------------------------------------------------------------- merging

@@ -192,8 +192,23 @@ class NystromStatistics:
         """
         if torch.equal(whiten, self.whiten):
             return self
+        everything = np.ones(len(whiten), dtype=bool)
+        return self.at_centers(everything, whiten)
+
+    def at_centers(
+        self,
+        kept: NDArray[np.bool_],  # (m,)
+        whiten: Tensor,  # (m', m')
+    ) -> NystromStatistics:
+        """Return the same for some of the centers, with their own `whiten`.
+
+        Phi' = K_nm P L'^-T = Phi R, P choosing columns: sums follow without any sample.
+        """
         assert self.grams is not None
-        R = torch.linalg.solve_triangular(self.whiten.double(), whiten.double(), upper=True)
+        P = torch.eye(len(kept), dtype=torch.float64, device=whiten.device)[
+            :, torch.as_tensor(kept)
+        ]
+        R = torch.linalg.solve_triangular(self.whiten.double(), P, upper=True) @ whiten.double()
         Phi = self.Phi
         return replace(
             self,
