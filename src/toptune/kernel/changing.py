@@ -44,9 +44,9 @@ _C = TypeVar("_C", bound="ChangeableClassifier")
 
 
 class ChangeableClassifier(KeepingClassifier):
-    """Changes of a fitted `KernelClassifier`: of direct and exact solutions with one label per sample.
+    """Changes of a fitted `KernelClassifier`.
 
-    With sample weights or another solver a fit keeps no sums, and says so with a `NotKeptError`.
+    With several labels, sample weights or an iterative solver there are none: `NotKeptError`.
     """
 
     # ------------------------------------------------------------------------------- changes
