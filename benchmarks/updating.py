@@ -41,7 +41,7 @@ from toptune.kernel import FeatureNormalizer, KernelClassifier, Rows
 N, M, C, K = 10_000, 2_000, 10, 100
 #: Features of the last layer, and of all layers of the default network, and what they are kept in.
 WIDTHS = ((1_280, np.float32), (15_304, np.float16))
-REPEATS = 5
+REPEATS = 9
 PENALTY = 1e-6
 
 
@@ -88,7 +88,7 @@ def measure(d: int, dtype: Any) -> dict[str, Any]:
     def refit(some: NDArray[np.intp]) -> KernelClassifier:
         return model.fit_like(rows.take(some), y[some], penalty=PENALTY)
 
-    refit_seconds, refitted = seconds(lambda: refit(np.arange(N + K)))
+    refit_seconds, refitted = seconds(lambda: refit(np.arange(N + K)), repeats=3)
     left_out_seconds, _ = seconds(lambda: refitted.loo_log_loss_)
     add_seconds, added = seconds(
         lambda: model.with_samples(rows.take(new), y[new]), repeats=REPEATS

@@ -176,13 +176,18 @@ class UpdatableClassifier(ImageClassifier):
 
     # ------------------------------------------------------------------------------ forgetting
 
-    def forget(self: _U, ids: str | Iterable[str], *, reselect: bool = False) -> _U:
+    def forget(
+        self: _U, ids: str | Iterable[str], *, drop_centers: bool = False, reselect: bool = False
+    ) -> _U:
         """Take training images out of the model, exactly.
 
         Parameters
         ----------
         ids : str or list of str
             Names as in ``ids_``.
+        drop_centers : bool, default=False
+            Where not all images are centers: also take those of them that are centers from the
+            centers, so that nothing of them stays. It takes longer, about as a refit.
         reselect : bool, default=False
             Choose the penalty again by leave-one-out.
 
@@ -200,7 +205,7 @@ class UpdatableClassifier(ImageClassifier):
         Warns
         -----
         DataWarning
-            If some of them are centers, whose features stay in the model.
+            If some of them stay centers: their features stay in the model.
         """
         self._check_changeable("forget")
         start = time.perf_counter()
@@ -212,14 +217,17 @@ class UpdatableClassifier(ImageClassifier):
         gone = np.array([name in names for name in self.ids_], dtype=bool)
         groups = None if self.groups_ is None else self.groups_[~gone]
         _check_several_groups(groups)
-        head = self.head_.without_samples(gone, centers=self._center_rows())
-        exact = len(head.centers_) < len(self.center_features_)
-        staying = np.count_nonzero(head.center_indices_ < 0)
-        staying -= np.count_nonzero(self.head_.center_indices_ < 0)
-        if staying:
+        head = self.head_.without_samples(
+            gone, drop_centers=drop_centers, centers=self._center_rows()
+        )
+        places = self.head_.center_indices_
+        there = (places < 0) | ~gone[places]
+        dropped = len(head.centers_) < len(there)
+        if not dropped and not there.all():
             warnings.warn(
-                f"{staying} of the forgotten images are centers: nothing was learned from them any "
-                "more, but their features stay in the model, until it is trained anew",
+                f"{np.count_nonzero(~there)} of the forgotten images are centers: nothing of their "
+                "labels is left, but their features stay in the model; drop_centers=True takes "
+                "them out too",
                 DataWarning,
                 stacklevel=2,
             )
@@ -227,7 +235,7 @@ class UpdatableClassifier(ImageClassifier):
             head.reselected() if reselect else head,
             ids=tuple(name for name in self.ids_ if name not in names),
             groups=groups,
-            centers=self.center_features_[~gone] if exact else None,
+            centers=self.center_features_[there] if dropped else None,
             start=start,
         )
         return self
