@@ -164,10 +164,10 @@ def _costs(train: Features, test: Features, *_: object) -> list[dict[str, Any]]:
 def _tables(records: list[dict[str, Any]]) -> dict[str, tuple[list[str], list[list[Any]]]]:
     """Means over the seeds."""
     shown = {
-        "numbers": ("r2", "mae", "spearman", "coverage", "loo_r2", "loo_mae", "seconds"),
+        "numbers": ("r2", "mae", "spearman", "coverage", "loo_r2", "loo_mae"),
         "labels": (
             *("mean_average_precision", "defect_average_precision", "macro_f1"),
-            *("subset_accuracy", "log_loss", "loo_mean_average_precision", "seconds"),
+            *("subset_accuracy", "log_loss", "loo_mean_average_precision"),
         ),
         "costs": ("mean_cost", "accuracy", "recall", "precision", "macro_f1"),
     }

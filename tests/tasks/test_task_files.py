@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from task_helpers import MORE, PICTURES, ink
+from task_helpers import DIGITS, MORE, PICTURES, N, ink, names
 
 from toptune import TopTuner
 from toptune.errors import BackboneError, ModelFileError
@@ -34,6 +34,21 @@ def test_a_model_comes_back(name: str, request: pytest.FixtureRequest, tmp_path:
             again.classify(MORE[:3]).intervals(), model.classify(MORE[:3]).intervals()
         )
         assert again.head_.loo_r2_ == model.head_.loo_r2_
+
+
+@pytest.mark.parametrize("task", ["regression", "multilabel"])
+def test_a_model_of_few_centers_comes_back(
+    task: str, tuner: Callable[..., TopTuner], tmp_path: Path
+) -> None:
+    labels = ink(PICTURES) if task == "regression" else names(DIGITS.target[:N])
+    model = tuner(n_centers=20).fit(images=PICTURES, labels=labels)
+    assert (model.task_, model.head_.n_centers_) == (task, 20)
+    assert model.loo_.n == N
+    for keep in ("sums", "rows", "nothing"):
+        model.save(tmp_path / "m.toptune", keep=keep)
+        again = TopTuner.load(tmp_path / "m.toptune")
+        assert np.array_equal(again.predict(MORE[:9]), model.predict(MORE[:9]))
+        assert again.loo_.to_dict() == model.loo_.to_dict()
 
 
 def test_a_file_of_numbers_that_is_damaged(regression: TopTuner, tmp_path: Path) -> None:

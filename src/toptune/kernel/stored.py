@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
@@ -50,7 +51,8 @@ def restore_solution(
     """
     names = ("dual_coef", "center_indices", "offset", "scale")
     m, d = arrays["centers"].shape
-    shapes = (*(arrays[name].shape for name in names), arrays["loo_scores"].shape[1:])
+    scores = arrays.get("loo_scores", np.empty((0, c)))  # they may be unknown
+    shapes = (*(arrays[name].shape for name in names), scores.shape[1:])
     if shapes != ((m, c), (m,), (d,), (d,), (c,)):
         raise ValueError(f"shapes of {', '.join(names)}, loo_scores do not fit: {shapes}")
     check_kernel(numbers["kernel"])
