@@ -27,7 +27,7 @@ LAYERS = (
     ("backbone_choice", "updates", "cautious"),
     ("tuner", "finetune"),
     ("diagnosis", "demo", "compare"),
-    ("report",),
+    ("audit", "report"),
     ("study",),
     ("cli",),
 )
