@@ -10,7 +10,6 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
 
 from toptune.audit.findings import Audit, AuditedImage, SuspectedImage
-from toptune.classifier import training_labels
 from toptune.errors import DataError
 from toptune.features import Features
 from toptune.features.taps import LAST
@@ -82,7 +81,6 @@ def audit(
     parts = _parts(data, labels)
     extracted = {split: model._extract(images) for split, images in parts.items()}
     features = _joined(list(extracted.values()))
-    training_labels(features, {})
     model.fit_features(features)
     images = [image for split in parts for image in _audited(parts[split], extracted[split], split)]
     groups = near_duplicates(features.X, features.groups, features.labels, layer=LAST)
@@ -115,7 +113,10 @@ def _parts(
     if isinstance(data, str | os.PathLike):
         table = labels if isinstance(labels, str | os.PathLike) else None
         present = splits_of(data, labels=table)
-    return {split: labelled_images(data, labels, split=split)[0] for split in present or (None,)}
+    parts = {split: labelled_images(data, labels, split=split)[0] for split in present or (None,)}
+    if any(part.labels is None for part in parts.values()):
+        raise DataError("these images have no labels: an audit needs one label per image")
+    return parts
 
 
 def _joined(parts: list[Features]) -> Features:
