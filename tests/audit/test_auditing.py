@@ -181,6 +181,8 @@ def test_what_cannot_be_audited_is_named(
     images, _ = digits
     with pytest.raises(DataError, match="at least two classes"):
         audit(images[:5], ["one"] * 5, tuner=TopTuner(backbone=tiny_name, resolution=32))
+    with pytest.raises(DataError, match="these images have no labels: an audit needs one label"):
+        audit(from_arrays(images[:5]))
     with pytest.raises(ValueError, match="max_suspects must be >= 1, got 0"):
         audit(images[:5], ["one"] * 5, max_suspects=0)
     with pytest.raises(DataError, match='name one instead of backbone="auto"'):

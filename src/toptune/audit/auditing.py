@@ -86,7 +86,6 @@ def audit(
             raise DataError(f"an audit is for classification, not {task}")
     extracted = {split: model._extract(images) for split, images in parts.items()}
     features = _joined(list(extracted.values()))
-    training_labels(features, {})
     model.fit_features(features)
     listed = [image for split in parts for image in _audited(parts[split], extracted[split], split)]
     groups = near_duplicates(features.X, features.groups, features.labels, layer=LAST)
@@ -119,7 +118,10 @@ def _parts(
     if isinstance(data, str | os.PathLike):
         table = labels if isinstance(labels, str | os.PathLike) else None
         present = splits_of(data, labels=table)
-    return {split: labelled_images(data, labels, split=split)[0] for split in present or (None,)}
+    parts = {split: labelled_images(data, labels, split=split)[0] for split in present or (None,)}
+    if any(part.labels is None for part in parts.values()):
+        raise DataError("these images have no labels: an audit needs one label per image")
+    return parts
 
 
 def _joined(parts: list[Features]) -> Features:
