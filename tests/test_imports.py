@@ -24,10 +24,10 @@ LAYERS = (
     ("kernel", "training", "metrics", "learning_curve", "predictions"),
     ("trust", "intervals"),
     ("model_file", "classifier", "explain"),
-    ("backbone_choice", "cautious"),
+    ("backbone_choice", "updates", "cautious"),
     ("tuner", "finetune"),
     ("diagnosis", "demo", "compare"),
-    ("audit", "report"),
+    ("report",),
     ("study",),
     ("cli",),
 )

@@ -215,7 +215,7 @@ def test_names_and_classes_of_other_images_are_damage(model: Model, tmp_path: Pa
     path = rewritten(
         tmp_path / "m", lambda tensors, _: tensors.update(codes=tensors["codes"][1:]), model
     )
-    with pytest.raises(ModelFileError, match="ids, codes and loo_scores have different lengths"):
+    with pytest.raises(ModelFileError, match="groups, codes and loo_scores have different lengths"):
         read_model(path)
 
 

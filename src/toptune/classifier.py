@@ -7,6 +7,7 @@ A subclass says how images become features (`_extract`) and features become prob
 from __future__ import annotations
 
 import os
+import warnings
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -16,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import NotFittedError
 
-from toptune.errors import DataError
+from toptune.errors import DataError, DataWarning
 from toptune.features import Features
 from toptune.images import (
     Images,
@@ -212,3 +213,36 @@ def training_labels(labelled: Features | ImageSet, names: dict[str, Any]) -> NDA
             "names of the folders that hold the images, or those of the manifest"
         )
     return y
+
+
+def check_finite(features: Features) -> None:
+    """Refuse features that hold NaN or infinity.
+
+    Raises
+    ------
+    DataError
+        Naming the first image.
+    """
+    step = 4096  # rows at a time: they may be in a file larger than memory
+    blocks = (features.X[first : first + step] for first in range(0, len(features), step))
+    bad = ~np.concatenate([np.isfinite(X).all(axis=1) for X in blocks] or [np.ones(0, bool)])
+    if bad.any():
+        raise DataError(
+            f"the features of {bad.sum()} of {len(features)} images hold NaN or infinity, the "
+            f"first is {features.ids[int(bad.argmax())]}: extract them again, or leave them out"
+        )
+
+
+def warn_of_lone_images(y: NDArray[Any], groups: NDArray[np.str_] | None) -> None:
+    """Warn of classes that leave-one-out leaves nothing of: those of one image, or of one group."""
+    what = "image" if groups is None else "group"
+    members = np.arange(len(y)) if groups is None else groups
+    lone = [str(c) for c in np.unique(y).tolist() if len(set(members[y == c].tolist())) == 1]
+    if lone:
+        warnings.warn(
+            f"classes with a single {what}: {', '.join(lone)}; leave-one-out counts it as wrong, "
+            "because nothing else shows what the class looks like, and that also makes "
+            "probabilities more cautious",
+            DataWarning,
+            stacklevel=4,
+        )

@@ -23,6 +23,13 @@ class ModelFileError(ToptuneError, ValueError):
     """A model or feature file is of another version, damaged, or does not fit its backbone."""
 
 
+class NotKeptError(ToptuneError, ValueError, AttributeError):
+    """A model does not hold what a change, or an estimate after one, needs.
+
+    Also an AttributeError, because estimates are attributes: `hasattr` tells whether one is there.
+    """
+
+
 class StorageError(ToptuneError, OSError):
     """A file could not be written or read: disk full, no permission, damaged cache."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,17 +12,19 @@ from numpy.typing import NDArray
 from toptune.errors import ModelFileError
 from toptune.images import Quarantined
 from toptune.kernel import FeatureNormalizer, KernelClassifier
+from toptune.kernel.kept import Keep
 from toptune.tensor_file import decode_names, encode_names, load_tensors, save_tensors
 
 #: Raised by one whenever an older reader would misunderstand the file.
 FORMAT_VERSION = 3
+#: Of the section "updates" and its tensors, which a reader may do without: it can still predict.
+UPDATES_VERSION = 1
 _TENSORS = (
     "center_features",
     "center_indices",
     "dual_coef",
     "offset",
     "scale",
-    "loo_scores",
     "codes",
     "ids",
 )
@@ -47,14 +49,16 @@ class Model:
         Classes of the training images, as positions in the head's `classes_`.
     ids : tuple of str
         Names of the training images.
-    groups : ndarray of str, shape (n,), or None
-        Group of each training image.
     provenance : dict
         Backbone, weights hash, preprocessing, precision, and versions of libraries.
     quarantined : tuple of Quarantined
         Training images set aside.
     seconds : dict
         Time of the stages of training.
+    groups : ndarray of str, shape (n,), or None
+        Groups of the training images.
+    kept : {"sums", "rows"}
+        What a file that was read holds for changes, at most.
     """
 
     parameters: dict[str, Any]
@@ -63,29 +67,42 @@ class Model:
     center_features: NDArray[Any]
     codes: NDArray[np.intp]
     ids: tuple[str, ...]
-    groups: NDArray[np.str_] | None
     provenance: dict[str, Any]
     quarantined: tuple[Quarantined, ...]
     seconds: dict[str, float]
+    groups: NDArray[np.str_] | None = None
+    kept: Keep = "sums"
 
 
-def write_model(path: str | os.PathLike[str], model: Model) -> None:
+def write_model(path: str | os.PathLike[str], model: Model, *, keep: Keep = "sums") -> None:
     """Write a model to one file, replacing it if it exists.
+
+    Parameters
+    ----------
+    path : path
+        File to write.
+    model : Model
+        What goes into it.
+    keep : {"nothing", "sums", "rows"}, default="sums"
+        How much of what changes need; see `KernelClassifier.kept_state`.
 
     Raises
     ------
     StorageError
         If it cannot be written.
     """
+    if keep not in get_args(Keep):
+        raise ValueError(f"keep must be one of {', '.join(get_args(Keep))}, got {keep!r}")
     arrays, numbers = model.head.state()
+    kept, updates = model.head.kept_state(keep)
+    if model.groups is not None:
+        kept["groups"] = encode_names(model.groups.tolist())
     arrays["center_features"] = model.center_features
     del arrays["centers"]
-    if model.groups is not None:  # readers that know nothing of them pass over them
-        arrays["groups"] = encode_names(model.groups.tolist())
     classes = model.head.classes_
     save_tensors(
         path,
-        {**arrays, "codes": model.codes.astype(np.int64), "ids": encode_names(model.ids)},
+        {**arrays, **kept, "codes": model.codes.astype(np.int64), "ids": encode_names(model.ids)},
         {
             "parameters": {name: _plain(value) for name, value in model.parameters.items()},
             "classes": classes.tolist(),
@@ -95,6 +112,7 @@ def write_model(path: str | os.PathLike[str], model: Model) -> None:
             "provenance": model.provenance,
             "quarantined": [vars(item) for item in model.quarantined],
             "seconds": model.seconds,
+            "updates": {"version": UPDATES_VERSION, **updates},
         },
         kind="model",
         format_version=FORMAT_VERSION,
@@ -112,6 +130,8 @@ def read_model(path: str | os.PathLike[str]) -> Model:
     tensors, document = load_tensors(
         path, kind="model", format_version=FORMAT_VERSION, required=_TENSORS
     )
+    if "loo_scores" not in tensors and document.get("updates", {}).get("left_out", True):
+        raise ModelFileError(f"{os.fspath(path)} lacks the tensors loo_scores")
     try:
         return _model(tensors, document)
     except (KeyError, IndexError, TypeError, ValueError) as error:
@@ -127,7 +147,8 @@ def _model(tensors: dict[str, NDArray[Any]], document: dict[str, Any]) -> Model:
     head = KernelClassifier(class_weight=parameters["class_weight"])
     d = tensors["offset"].shape[0]
     ids = tuple(decode_names(tensors["ids"]))
-    lengths = {len(ids), len(tensors["codes"]), len(tensors["loo_scores"])}
+    codes = tensors["codes"]
+    lengths = {len(ids), len(codes), len(tensors.get("loo_scores", codes))}
     groups = np.array(decode_names(tensors["groups"])) if "groups" in tensors else None
     lengths |= set() if groups is None else {len(groups)}
     if len(lengths) > 1:
@@ -135,18 +156,39 @@ def _model(tensors: dict[str, NDArray[Any]], document: dict[str, Any]) -> Model:
     normalizer = FeatureNormalizer(**document["normalizer"]).fit(np.zeros((1, d), np.float32))
     raw = tensors["center_features"]
     tensors["centers"] = normalizer.transform(np.asarray(raw, dtype=np.float32))
+    head.restore(classes, tensors, document["head"])
+    head.restore_kept(codes, tensors, _updates(head, codes, document), groups)
     return Model(
         parameters=parameters,
-        head=head.restore(classes, tensors, document["head"]),
+        head=head,
         normalizer=normalizer,
         center_features=raw,
-        codes=tensors["codes"],
+        codes=codes,
         ids=ids,
-        groups=groups,
         provenance=document["provenance"],
         quarantined=tuple(Quarantined(**item) for item in document["quarantined"]),
         seconds=document["seconds"],
+        groups=groups,
+        kept="rows" if "rows" in tensors else "sums",
     )
+
+
+def _updates(
+    head: KernelClassifier, codes: NDArray[np.intp], document: dict[str, Any]
+) -> dict[str, Any]:
+    """Section of the document that says what is kept for changes, as this version has it."""
+    section = dict(document.get("updates", {"version": None}))
+    version = section.pop("version")
+    if version == UPDATES_VERSION:
+        return section
+    absent = (
+        "its file was written before models kept sums"
+        if version is None
+        else f"its file keeps sums in version {version}, this toptune reads {UPDATES_VERSION}"
+    )
+    if np.array_equal(head.center_indices_, np.arange(len(codes))):  # all that it takes is there
+        absent = ""
+    return {"absent": absent, "rowless": absent, "coverage": None}
 
 
 def _plain(value: Any) -> Any:

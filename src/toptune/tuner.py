@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import time
-import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,8 +20,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from toptune.backbone_choice import choose_backbone, compare_backbones
 from toptune.cautious import CautiousClassifier
-from toptune.classifier import given_images, training_labels
-from toptune.errors import BackboneError, DataError, DataWarning, ModelFileError
+from toptune.classifier import (
+    check_finite,
+    given_images,
+    training_labels,
+    warn_of_lone_images,
+)
+from toptune.errors import BackboneError, DataError, ModelFileError
 from toptune.explain import Explanation, explain_image
 from toptune.features import (
     Backbone,
@@ -39,8 +43,9 @@ from toptune.images import Images, ImageSet, ImageSource, folder_of, unlabelled_
 from toptune.kernel import FeatureNormalizer, KernelClassifier, Rows
 from toptune.kernel.duplicates import joined_groups, near_duplicate_groups
 from toptune.kernel.estimators import Kernel
-from toptune.metrics import Evaluation, evaluate_probabilities
+from toptune.metrics import Evaluation
 from toptune.model_file import Model, read_model, write_model
+from toptune.updates import UpdatableClassifier
 from toptune.versions import library_versions
 
 #: Value of `groups` that has them found from the features.
@@ -58,7 +63,7 @@ class _Network:
     precision: Literal["auto", "float32", "bfloat16"]
 
 
-class TopTuner(CautiousClassifier):
+class TopTuner(UpdatableClassifier, CautiousClassifier):
     """Image classifier: frozen network, features extracted once, fast kernel head.
 
     Parameters
@@ -98,11 +103,15 @@ class TopTuner(CautiousClassifier):
     loo_ : Evaluation
         Leave-one-out accuracy, log-loss, confusion matrix and per-class table of the training
         images: each was predicted by the model fitted without it, and without its group if there
-        are groups.
-    head_ : KernelClassifier
-        The fitted head.
+        are groups. After a change it is computed when it is first asked for.
+    ids_ : tuple of str
+        Names of the training images.
     groups_ : ndarray of str, shape (n,), or None
         Group of each training image, where whole groups were left out.
+    refresh_ : str or None
+        After changes: why centers and hyperparameters should be chosen anew.
+    head_ : KernelClassifier
+        The fitted head.
     quarantined_ : tuple of Quarantined
         Training images set aside, with the reason.
     seconds_ : dict
@@ -174,6 +183,7 @@ class TopTuner(CautiousClassifier):
         images: Sequence[ImageSource] | NDArray[Any] | None = None,
         split: str | None = None,
         groups: Iterable[object] | None = None,
+        centers: TopTuner | None = None,
     ) -> TopTuner:
         """Extract the features of labelled images and train the head on them.
 
@@ -193,6 +203,10 @@ class TopTuner(CautiousClassifier):
             one video. Leave-one-out then leaves out whole groups. A manifest has them in its column
             ``group``. "near-duplicates" finds groups from the features, and joins them with those
             of the manifest.
+        centers : TopTuner, optional
+            A model whose centers, kernel, bandwidth and weights of layers are used instead of
+            chosen, so that models trained on other images with the same one can be merged; see
+            `merge`.
 
         Returns
         -------
@@ -217,22 +231,24 @@ class TopTuner(CautiousClassifier):
             split=split,
             groups=None if found else groups,
         )
-        network = self._chosen(image_set)
+        network = self._chosen(image_set, centers)
         features = self._extract(image_set, network=network)
         if (folder := folder_of(image_set)) is not None:
             provenance = {**features.provenance, "image_folders": [folder]}
             features = replace(features, provenance=provenance)
         if found:
             features = replace(features, image_groups=_near_duplicates(features))
-        return self._fit_features(features, names, network)
+        return self._fit_features(features, names, network, centers)
 
-    def fit_features(self, features: Features) -> TopTuner:
+    def fit_features(self, features: Features, *, centers: TopTuner | None = None) -> TopTuner:
         """Train the head on features that were extracted before, by this backbone.
 
         Parameters
         ----------
         features : Features
             With labels; where they have `image_groups`, whole groups are left out.
+        centers : TopTuner, optional
+            As for `fit`.
 
         Returns
         -------
@@ -249,18 +265,43 @@ class TopTuner(CautiousClassifier):
             raise DataError('backbone="auto" needs images to compare networks on: name the network')
         network = self._asked(self.backbone)
         self._check_provenance(features.provenance, "these features", network=network)
-        _check_finite(features)
-        return self._fit_features(features, {}, network)
+        check_finite(features)
+        return self._fit_features(features, {}, network, centers)
 
     def _fit_features(
-        self, features: Features, names: dict[str, Any], network: _Network
+        self,
+        features: Features,
+        names: dict[str, Any],
+        network: _Network,
+        centers: TopTuner | None,
     ) -> TopTuner:
         y = training_labels(features, names)
-        _warn_of_lone_images(y, features.image_groups)
+        warn_of_lone_images(y, features.image_groups)
         if features.image_groups is not None and len(set(features.image_groups.tolist())) < 2:
             raise DataError(
                 "all images belong to one group: leave-one-out of whole groups would leave none"
             )
+        start = time.perf_counter()
+        if centers is None:
+            self._fit_head(features, y)
+        else:
+            self._fit_head_like(centers, features, y, network)
+        total = time.perf_counter() - start
+        selecting = self.head_.selection_seconds_
+        self.seconds_ = {
+            "decode_extract": features.seconds,
+            "select": selecting,
+            "fit": total - selecting,
+        }
+        self.classes_ = self.head_.classes_
+        self._set_samples(features.ids, np.searchsorted(self.classes_, y), features.image_groups)
+        self.quarantined_ = features.quarantined
+        self.provenance_ = {**features.provenance, "versions": library_versions()}
+        self._fitted_network, self.backbone_ = network, network.name
+        self._keep = "sums"
+        return self
+
+    def _fit_head(self, features: Features, y: NDArray[Any]) -> None:
         widths = list(features.groups.values())
         self.head_ = KernelClassifier(
             kernel=self.kernel,
@@ -272,23 +313,24 @@ class TopTuner(CautiousClassifier):
             random_state=self.random_state,
         )
         self.normalizer_ = FeatureNormalizer(groups=widths).fit(features.X[:1])
-        start = time.perf_counter()
         self.head_.fit(self._rows(features), y, groups=features.image_groups)
-        total = time.perf_counter() - start
-        selecting = self.head_.selection_seconds_
-        self.seconds_ = {
-            "decode_extract": features.seconds,
-            "select": selecting,
-            "fit": total - selecting,
-        }
         self.center_features_ = features.X[self.head_.center_indices_]
-        self.classes_ = self.head_.classes_
-        self._set_loo(np.searchsorted(self.classes_, y))
-        self.ids_, self.groups_ = features.ids, features.image_groups
-        self.quarantined_ = features.quarantined
-        self.provenance_ = {**features.provenance, "versions": library_versions()}
-        self._fitted_network, self.backbone_ = network, network.name
-        return self
+
+    def _fit_head_like(
+        self, model: TopTuner, features: Features, y: NDArray[Any], network: _Network
+    ) -> None:
+        """Train a head with the centers of another model."""
+        model._check_fitted()
+        self._check_provenance(model.provenance_, "the model of the centers", network=network)
+        self.normalizer_ = model.normalizer_
+        self.head_ = model.head_.fit_like(
+            self._rows(features),
+            y,
+            groups=features.image_groups,
+            class_weight=self.class_weight,
+            penalty=None if isinstance(self.penalty, str) else self.penalty,
+        )
+        self.center_features_ = model.center_features_
 
     @property
     def layer_weights_(self) -> dict[str, float]:
@@ -298,18 +340,13 @@ class TopTuner(CautiousClassifier):
         parts = np.split(self.head_.feature_shares(), ends[:-1])
         return {name: float(part.sum()) for name, part in zip(layers, parts, strict=True)}
 
-    def _set_loo(self, codes: NDArray[np.intp]) -> None:
-        proba = self.head_.probabilities(self.head_.loo_decision_function_)
-        self.codes_ = codes
-        self.loo_ = evaluate_probabilities(self.classes_[codes], proba, self.classes_)
-
     # ------------------------------------------------------------------------------ answering
 
     def evaluate_features(self, features: Features) -> Evaluation:
         """Compare predictions with the labels of features extracted before; see `evaluate`."""
         self._check_fitted()
         self._check_provenance(features.provenance, "these features")
-        _check_finite(features)
+        check_finite(features)
         return self._compare(features)
 
     def explain(
@@ -355,13 +392,23 @@ class TopTuner(CautiousClassifier):
 
     # -------------------------------------------------------------------------------- storing
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        keep: Literal["auto", "nothing", "sums", "rows"] = "auto",
+    ) -> None:
         """Write the model to one file, replacing it if it exists.
 
         Parameters
         ----------
         path : path
             Usually named ``*.toptune``.
+        keep : {"auto", "nothing", "sums", "rows"}, default="auto"
+            What the file holds for changes of the model, where not all images are centers: sums,
+            for `partial_fit` and `merge`; or also m numbers of each image, for `forget` and
+            leave-one-out afterwards. "auto" is "rows" for a model from a file that has them,
+            else "sums".
 
         Raises
         ------
@@ -378,11 +425,12 @@ class TopTuner(CautiousClassifier):
                 center_features=self.center_features_,
                 codes=self.codes_,
                 ids=self.ids_,
-                groups=self.groups_,
                 provenance=self.provenance_,
                 quarantined=self.quarantined_,
                 seconds=self.seconds_,
+                groups=self.groups_,
             ),
+            keep=self._keep if keep == "auto" else keep,
         )
 
     @classmethod
@@ -417,10 +465,10 @@ class TopTuner(CautiousClassifier):
             raise ModelFileError(f"{path}: its description is damaged: {error!r}") from error
         tuner.head_, tuner.normalizer_ = model.head, model.normalizer
         tuner.center_features_, tuner.classes_ = model.center_features, model.head.classes_
-        tuner.ids_, tuner.groups_ = model.ids, model.groups
         tuner.quarantined_ = model.quarantined
         tuner.provenance_, tuner.seconds_ = model.provenance, model.seconds
-        tuner._set_loo(model.codes)
+        tuner._set_samples(model.ids, model.codes, model.groups)
+        tuner._keep = model.kept
         if backbone is not None:
             tuner.backbone = backbone
         compared = tuner.backbone == "auto"
@@ -457,10 +505,12 @@ class TopTuner(CautiousClassifier):
         layers = self.layers if isinstance(self.layers, str) else tuple(self.layers)
         return _Network(name, layers, self.view, self.resolution, self.precision)
 
-    def _chosen(self, images: ImageSet) -> _Network:
+    def _chosen(self, images: ImageSet, centers: TopTuner | None) -> _Network:
         """Return what the parameters ask for, after a comparison where the network is "auto"."""
         if self.backbone != "auto":
             return self._asked(self.backbone)
+        if centers is not None:
+            return self._asked(centers.backbone_)
         self.backbones_ = compare_backbones(
             images, lambda name: self._load(self._asked(name)), random_state=self.random_state
         )
@@ -530,30 +580,5 @@ def _near_duplicates(features: Features) -> NDArray[np.str_]:
     codes = near_duplicate_groups(FeatureNormalizer().fit_transform(X), features.labels)
     if features.image_groups is not None:
         codes = joined_groups(codes, features.image_groups)
-    return codes.astype(np.str_)
-
-
-def _check_finite(features: Features) -> None:
-    step = 4096  # rows at a time: they may be in a file larger than memory
-    blocks = (features.X[first : first + step] for first in range(0, len(features), step))
-    bad = ~np.concatenate([np.isfinite(X).all(axis=1) for X in blocks] or [np.ones(0, bool)])
-    if bad.any():
-        raise DataError(
-            f"the features of {bad.sum()} of {len(features)} images hold NaN or infinity, the "
-            f"first is {features.ids[int(bad.argmax())]}: extract them again, or leave them out"
-        )
-
-
-def _warn_of_lone_images(y: NDArray[Any], groups: NDArray[np.str_] | None) -> None:
-    """Warn of classes that leave-one-out leaves nothing of: those of one image, or of one group."""
-    what = "image" if groups is None else "group"
-    members = np.arange(len(y)) if groups is None else groups
-    lone = [str(c) for c in np.unique(y).tolist() if len(set(members[y == c].tolist())) == 1]
-    if lone:
-        warnings.warn(
-            f"classes with a single {what}: {', '.join(lone)}; leave-one-out counts it as wrong, "
-            "because nothing else shows what the class looks like, and that also makes "
-            "probabilities more cautious",
-            DataWarning,
-            stacklevel=4,
-        )
+    # No group that somebody names later has such a name by accident.
+    return np.char.add("near-duplicates ", codes.astype(np.str_))

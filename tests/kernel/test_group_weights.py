@@ -11,7 +11,7 @@ from kernel_helpers import problem
 from torch import Tensor
 
 from toptune.kernel import KERNELS, KernelClassifier
-from toptune.kernel.estimators import _log_loss
+from toptune.kernel.calibration import calibrated_log_loss
 from toptune.kernel.exact import exact_path
 from toptune.kernel.group_weights import loss_and_slope, refine_weights
 from toptune.kernel.kernels import apply_profile, base_matrix
@@ -24,7 +24,7 @@ def setting(n: int, c: int, kernel: str) -> tuple[Tensor, Tensor, Tensor, Callab
     X, Y, w = problem(n, c, weighted=True)
     parts = torch.stack([base_matrix(x, x, kernel) for x in (X[:, :1].clone(), X[:, 1:].clone())])
     codes = Y.argmax(1)
-    return parts, Y, w, lambda scores: _log_loss(scores, codes, w)
+    return parts, Y, w, lambda scores: calibrated_log_loss(scores, codes, w)
 
 
 @pytest.mark.parametrize("grouped", [False, True])
@@ -75,7 +75,7 @@ def ratio_of_signal(n: int, seed: int) -> float:
         penalty=1e-2,
         kernel="gaussian",
         bandwidth=1.0,
-        loss=lambda scores: _log_loss(scores, codes, w),
+        loss=lambda scores: calibrated_log_loss(scores, codes, w),
         penalties=PENALTIES,
     )
     return found[0] / found[1]

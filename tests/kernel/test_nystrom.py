@@ -88,9 +88,9 @@ def test_leave_one_out_of_the_nystrom_solution_is_that_of_refits_with_the_same_c
 ) -> None:
     X, Y, w = problem(40, c, weighted=weighted)
     Z = X[::4]
-    path = nystrom_system(operator_of(X, Z, "gaussian", BANDWIDTH), Y, w).path()
+    system = nystrom_system(operator_of(X, Z, "gaussian", BANDWIDTH), Y, w)
     expected = refits_nystrom(X, Z, Y, w, 1e-3)
-    torch.testing.assert_close(path.leave_one_out(1e-3), expected, rtol=1e-7, atol=1e-7)
+    torch.testing.assert_close(system.leave_one_out(1e-3), expected, rtol=1e-7, atol=1e-7)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_repeated_centers_change_nothing(
         system = nystrom_system(operator_of(X, Z, "gaussian", BANDWIDTH), Y, w)
         K_nm = kernel_matrix(X.double(), Z.double(), "gaussian", BANDWIDTH)
         fitted.append(K_nm @ system.coefficients(penalty))
-        left_out.append(system.path().leave_one_out(penalty))
+        left_out.append(system.leave_one_out(penalty))
     torch.testing.assert_close(fitted[1], fitted[0], rtol=0, atol=tolerance)
     torch.testing.assert_close(left_out[1], left_out[0], rtol=0, atol=tolerance)
 
@@ -119,7 +119,7 @@ def test_repeated_centers_change_nothing(
 
 @pytest.mark.parametrize("keep", [True, False])
 @pytest.mark.parametrize("weighted", [False, True])
-def test_one_penalty_is_that_of_the_path_kept_or_not_whatever_the_blocks(
+def test_leave_one_out_of_all_or_some_kept_or_not_whatever_the_blocks(
     keep: bool, weighted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     X, Y, w = problem(90, 3, weighted=weighted)
@@ -129,10 +129,8 @@ def test_one_penalty_is_that_of_the_path_kept_or_not_whatever_the_blocks(
     system = nystrom_system(operator, Y, w, keep=keep)
     assert (system.Phi is not None) == keep
     torch.testing.assert_close(system.leave_one_out(1e-3), expected, rtol=1e-7, atol=1e-7)
-    path = system.path()
-    torch.testing.assert_close(path.leave_one_out(1e-3), expected, rtol=1e-7, atol=1e-7)
     rows = np.array([0, 3, 4, 50, 89])
-    some = system.path(rows)
+    some = system.part(rows)
     torch.testing.assert_close(some.leave_one_out(1e-3), expected[rows], rtol=1e-7, atol=1e-7)
 
 

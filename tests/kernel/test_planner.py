@@ -157,8 +157,8 @@ print(json.dumps({
     [
         (2000, 10, {"memory": 4e8}, "exact", True),
         (20_000, 10, {"memory": 5.5e8, "n_centers": 1500}, "direct", True),
-        (20_000, 10, {"memory": 3.5e8, "n_centers": 1000}, "direct", False),
-        (20_000, 100, {"memory": 4.2e8, "n_centers": 1000}, "direct", False),
+        (20_000, 10, {"memory": 2.8e8, "n_centers": 1000}, "direct", False),
+        (20_000, 100, {"memory": 3.4e8, "n_centers": 1000}, "direct", False),
         (10_000, 10, {"memory": 4e8, "n_centers": 1500, "solver": "falkon"}, "falkon", True),
         (
             10_000,

@@ -314,3 +314,29 @@ def test_readme_table(study: Path) -> None:
     table = [line for line in text.splitlines() if line.startswith("|")]
     assert "accuracy, mean of 7 data sets" in table[0]
     assert len(table) == 2 + 5 + 1 + 1  # heads, the last layer, fine-tuning
+
+
+def test_other_ways_to_fine_tune_are_told_on_their_data_sets(tmp_path: Path) -> None:
+    records = make_study()
+    for name in ("set0", "set1", "set2"):
+        records.append(
+            make_record(
+                name,
+                "full",
+                layers=None,
+                settings={"learning_rate": "auto"},
+                right=40,
+                n_test=40,
+                classes=("a", "b", "c"),
+                seconds={"decode": 1.0, "select": 100.0, "fit": 59.0},
+            )
+        )
+    folder = write_study(tmp_path / "study", records)
+    text = readme_table(folder)
+    (line,) = [line for line in text.splitlines() if "learning_rate auto" in line]
+    assert "on 3 data sets: -" in line
+    assert "it took 40.0 times as long" in line  # (1 + 100 + 59) / (3 + 1)
+    methods = all_tables(Summary(Cells(records)))["methods"]
+    ratios = {row[0]: row[-1] for row in methods.rows}
+    assert ratios["fine-tuning full (learning_rate auto), efficientnet_lite0"] == pytest.approx(40)
+    assert ratios["gaussian, many layers, efficientnet_lite0"] is None

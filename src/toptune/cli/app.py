@@ -18,7 +18,17 @@ from typing import Annotated
 import typer
 
 from toptune import __version__
-from toptune.cli import compare, data, datasets, doctor, explain, model, report, study
+from toptune.cli import (
+    changes,
+    compare,
+    data,
+    datasets,
+    doctor,
+    explain,
+    model,
+    report,
+    study,
+)
 from toptune.errors import ToptuneError
 
 
@@ -51,6 +61,9 @@ for command in (
     model.fit,
     model.evaluate,
     model.predict,
+    changes.update,
+    changes.forget,
+    changes.merge,
     explain.explain,
     report.report,
     data.features,

@@ -32,6 +32,14 @@ def fit(
         float | None,
         typer.Option(help="With --backbone auto: seconds that the extraction may take."),
     ] = None,
+    centers: Annotated[
+        Path | None,
+        typer.Option(
+            help="Model whose centers, kernel and weights of layers are used instead of chosen: "
+            "models trained with the same one can be merged."
+        ),
+    ] = None,
+    keep: options.Keep = "auto",
     seed: options.Seed = 0,
     strict: options.Strict = False,
     overwrite: options.Overwrite = False,
@@ -47,11 +55,18 @@ def fit(
     from toptune.tuner import NEAR_DUPLICATES, TopTuner
 
     choice = options.network_choice(layers, view, resolution)
+    kept = options.kept(keep)
     tuner = TopTuner(
         backbone=backbone, **choice, random_state=seed, strict=strict, time_budget=time_budget
     )
-    tuner.fit(data, labels, split=split, groups=NEAR_DUPLICATES if near_duplicates else None)
-    tuner.save(out)
+    tuner.fit(
+        data,
+        labels,
+        split=split,
+        groups=NEAR_DUPLICATES if near_duplicates else None,
+        centers=None if centers is None else TopTuner.load(centers),
+    )
+    tuner.save(out, keep=kept)
     if json:
         output.print_json(fit_summary(tuner))
         return

@@ -53,6 +53,13 @@ Labels = Annotated[
 ]
 Split = Annotated[str | None, typer.Option(help="Split to use: train, val or test.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything that is drawn.")]
+Keep = Annotated[
+    str,
+    typer.Option(
+        help="What the file holds for changes, where not all images are centers: sums (images can "
+        "be added, models merged), rows (also forgotten) or nothing."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Strict = Annotated[bool, typer.Option("--strict", help="An unreadable image is an error.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")]
@@ -76,6 +83,22 @@ def limit_pixels(max_pixels: int | None) -> None:
         Image.MAX_IMAGE_PIXELS = max_pixels / 2  # type: ignore[assignment]
         # Pillow would warn of images that the user has just allowed.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+
+
+def kept(keep: str) -> Any:
+    """Return what a file is to hold for changes, as `TopTuner.save` takes it.
+
+    Raises
+    ------
+    DataError
+        If there is no such choice.
+    """
+    from toptune.errors import DataError
+
+    known = ("auto", "nothing", "sums", "rows")
+    if keep not in known:
+        raise DataError(f"keep must be one of {', '.join(known)}, got {keep!r}")
+    return keep
 
 
 def check_rates(*, coverage: float | None, reject: float | None) -> None:

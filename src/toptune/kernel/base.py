@@ -34,7 +34,7 @@ from toptune.kernel.exact import exact_solution
 from toptune.kernel.falkon import falkon
 from toptune.kernel.kernels import INNER, check_kernel, kernel_matrix
 from toptune.kernel.logistic import approximate_leave_one_out, logistic
-from toptune.kernel.nystrom import PATH_ROWS, nystrom_system
+from toptune.kernel.nystrom import PENALTY_ROWS, NystromSystem, nystrom_system
 from toptune.kernel.operators import KernelOperator, Rows
 from toptune.kernel.planner import PROXY_CENTERS, Plan, available_memory, make_plan
 from toptune.kernel.selection import (
@@ -43,7 +43,6 @@ from toptune.kernel.selection import (
     Candidate,
     Index,
     as_float,
-    best_penalty,
     descend_penalties,
     select,
     selection_subset,
@@ -141,6 +140,7 @@ class Solution:
     tried: Sequence[Candidate]
     selected_at: float  # time.perf_counter() when the penalty was known
     n_iter: int = 1
+    kept: NystromSystem | Tensor | None = None  # the system solved, or K where all are centers
 
 
 class KernelEstimator(BaseEstimator):  # type: ignore[misc]
@@ -342,8 +342,14 @@ class KernelEstimator(BaseEstimator):  # type: ignore[misc]
 
     # -------------------------------------------------------------------------- solving
 
-    def _solve(self, problem: Problem) -> Tensor:  # (n, c), leave-one-out scores
-        """Set the hyperparameters, the centers and their coefficients."""
+    def _solve(self, problem: Problem) -> tuple[Problem, Solution]:
+        """Set the hyperparameters, the centers and their coefficients.
+
+        Returns
+        -------
+        problem, solution
+            The problem with its features placed as the kernel takes them, and how it was solved.
+        """
         start = time.perf_counter()
         bandwidth = as_float(self.bandwidth, "bandwidth")
         penalty = as_float(self.penalty, "penalty")
@@ -359,7 +365,7 @@ class KernelEstimator(BaseEstimator):  # type: ignore[misc]
         best = Candidate(bandwidth or 0.0, penalties[0], np.inf, kernel=kernels[0])
         self.candidates_: list[Candidate] = []
         given = bandwidth is not None and weights is not None and len(kernels) == 1
-        if not given or (penalty is None and plan.solver != "direct"):
+        if not given or penalty is None:
             part = problem if len(subset) == n else problem.take(subset)
             best = self._select(part, kernels, mean, bandwidth, penalties, weights)
             if weights is None:
@@ -383,7 +389,7 @@ class KernelEstimator(BaseEstimator):  # type: ignore[misc]
         self.n_centers_ = len(solution.centers)
         # Row-major, as it comes back from a file: the last bits of a product depend on the layout.
         self.dual_coef_ = np.ascontiguousarray(solution.alpha.cpu().numpy())
-        return solution.scores
+        return problem, solution
 
     def _select(
         self,
@@ -476,13 +482,18 @@ class KernelEstimator(BaseEstimator):  # type: ignore[misc]
             scores = solution.leave_one_out(whole.groups)
             return whole.loss(scores), scores
 
+        # What float32 entries do not resolve hardly differs: 5e-4 nats at most on real images.
+        rounding = 0.0
+        if K.dtype != torch.float64:
+            rounding = ROUNDED_PENALTY * float(whole.w @ K.diagonal()) / float(whole.w.sum())
+        penalties = tuple(p for p in penalties if p > rounding) or penalties
+        start = max(best.penalty, min(penalties))
         penalty, scores, losses = descend_penalties(
-            evaluate, start=best.penalty, penalties=(best.penalty,) if small else penalties
+            evaluate, start=start, penalties=(start,) if small else penalties
         )
         selected_at = time.perf_counter()
         exact = problem.double()
-        resolved = ROUNDED_PENALTY * float(whole.w @ K.diagonal()) < penalty * float(whole.w.sum())
-        if scores is not None and (K.dtype == torch.float64 or resolved):
+        if scores is not None and penalty > rounding:
             found = exact_solution(K.double(), exact.Y, exact.w, penalty)
         else:
             X = exact.X.all()
@@ -491,7 +502,7 @@ class KernelEstimator(BaseEstimator):  # type: ignore[misc]
             scores = found.leave_one_out(whole.groups).to(whole.Y.dtype)
             losses[penalty] = whole.loss(scores)
         tried = self._as_candidates(losses)
-        return Solution(found.alpha, np.arange(n), penalty, scores, tried, selected_at)
+        return Solution(found.alpha, np.arange(n), penalty, scores, tried, selected_at, kept=K)
 
     def _as_candidates(self, losses: Mapping[float, float]) -> list[Candidate]:
         weights = tuple(self.group_weights_.tolist()) if self._feature_scale is not None else ()
@@ -519,27 +530,30 @@ class KernelEstimator(BaseEstimator):  # type: ignore[misc]
         tried: list[Candidate] = []
         if len(penalties) > 1:
             if problem.groups is None:
-                rows = selection_subset(problem.strata, PATH_ROWS, random_state=random_state)
+                rows = selection_subset(problem.strata, PENALTY_ROWS, random_state=random_state)
             else:
-                rows = whole_group_subset(problem.groups, PATH_ROWS, random_state=random_state)
-            part = problem if len(rows) == n else problem.take(rows)
-            path = system.path(None if len(rows) == n else rows)
-            chosen, tried = best_penalty(
-                path,
-                penalties,
-                part.loss,
-                bandwidth=self.bandwidth_,
-                weights=best.weights,
-                kernel=self.kernel_,
+                rows = whole_group_subset(problem.groups, PENALTY_ROWS, random_state=random_state)
+            part, some = problem, system
+            if len(rows) < n:
+                part, some = problem.take(rows), system.part(rows)
+
+            def evaluate(penalty: float) -> tuple[float, Tensor | None]:
+                try:
+                    scores = some.leave_one_out(penalty)
+                except NotPositiveDefiniteError:
+                    return np.inf, None
+                return part.loss(scores), scores
+
+            penalty, found, losses = descend_penalties(
+                evaluate, start=best.penalty, penalties=penalties
             )
-            penalty = chosen.penalty
-            scores = path.leave_one_out(penalty) if len(rows) == n else None
-            del path
+            tried = self._as_candidates(losses)
+            scores = found if len(rows) == n else None
         selected_at = time.perf_counter()
         alpha = system.coefficients(penalty)
         if scores is None:
             scores = system.leave_one_out(penalty)
-        return Solution(alpha, centers, penalty, scores, tried, selected_at)
+        return Solution(alpha, centers, penalty, scores, tried, selected_at, kept=system)
 
     def _falkon(
         self,
@@ -567,7 +581,9 @@ class KernelEstimator(BaseEstimator):  # type: ignore[misc]
         rounded = found.stagnated and float(found.residual.max()) < STAGNATED_RESIDUAL
         if not (bool(found.converged.all()) or rounded):
             warnings.warn(found.message, ConvergenceWarning, stacklevel=4)
-        return replace(proxy, alpha=found.value, centers=centers, n_iter=found.iterations)
+        return replace(
+            proxy, alpha=found.value, centers=centers, n_iter=found.iterations, kept=None
+        )
 
     def _logistic(
         self,

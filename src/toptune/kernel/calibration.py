@@ -58,3 +58,18 @@ def fit_temperature(
             break
     loss = float(w @ (torch.logsumexp(b * S, dim=1) - b * s_y))
     return 1.0 / b, loss
+
+
+def calibrated_log_loss(
+    scores: Tensor,  # (n, c)
+    codes: Tensor,  # (n,)
+    w: Tensor,  # (n,)
+) -> Tensor:
+    """Log-loss of scores of classes at their best temperature, differentiable in the scores.
+
+    What the temperature changes with the scores has no part in the gradient: it is the best one.
+    """
+    temperature, _ = fit_temperature(scores.detach(), codes, w)
+    S = scores.double() / temperature
+    losses = torch.logsumexp(S, dim=1) - S.gather(1, codes[:, None])[:, 0]
+    return w.double() @ losses / w.double().sum()

@@ -22,28 +22,14 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 from torch import Tensor
 
 from toptune.kernel.base import KernelEstimator, Problem
-from toptune.kernel.calibration import fit_temperature
+from toptune.kernel.calibration import calibrated_log_loss, fit_temperature
+from toptune.kernel.changing import ChangeableClassifier
 from toptune.kernel.kernels import check_kernel
 from toptune.kernel.operators import Rows
 
 Kernel = Literal[
     "gaussian", "laplacian", "matern32", "matern52", "cauchy", "linear", "polynomial", "auto"
 ]
-
-
-def _log_loss(
-    scores: Tensor,  # (n, c)
-    codes: Tensor,  # (n,)
-    w: Tensor,  # (n,)
-) -> Tensor:
-    """Log-loss of scores of classes at their best temperature, differentiable in the scores.
-
-    What the temperature changes with the scores has no part in the gradient: it is the best one.
-    """
-    temperature, _ = fit_temperature(scores.detach(), codes, w)
-    S = scores.double() / temperature
-    losses = torch.logsumexp(S, dim=1) - S.gather(1, codes[:, None])[:, 0]
-    return w.double() @ losses / w.double().sum()
 
 
 def _as_pairs(
@@ -57,7 +43,7 @@ def _as_pairs(
 
 
 def _label_log_loss(scores: Tensor, indicators: Tensor, w: Tensor) -> Tensor:
-    return _log_loss(*_as_pairs(scores, indicators, w))
+    return calibrated_log_loss(*_as_pairs(scores, indicators, w))
 
 
 def _unexplained(
@@ -73,7 +59,7 @@ def _unexplained(
     return (error / torch.where(size > 0, size, 1.0)).mean()
 
 
-class KernelClassifier(ClassifierMixin, KernelEstimator):  # type: ignore[misc]
+class KernelClassifier(ClassifierMixin, ChangeableClassifier):  # type: ignore[misc]
     """Kernel ridge classification whose hyperparameters are chosen by exact leave-one-out.
 
     Classes are coded +1 and -1, one column each, and one factorisation serves all columns. With as
@@ -94,7 +80,7 @@ class KernelClassifier(ClassifierMixin, KernelEstimator):  # type: ignore[misc]
         most 800 samples, the penalty being chosen with it.
     penalty : float or "auto", default="auto"
         Ridge penalty lambda per sample: the solution minimises the mean loss plus lambda ||f||^2.
-        "auto" is chosen from 6e-8 to 1; above 800 samples on all of them, or on 20,000 that are
+        "auto" is chosen from 6e-8 to 1; above 800 samples on all of them, or on 4,000 that are
         left out of a fit of all, starting from the choice on the subset. With the logistic loss it
         is chosen on the subset alone.
     loss : {"squared", "logistic"}, default="squared"
@@ -156,6 +142,9 @@ class KernelClassifier(ClassifierMixin, KernelEstimator):  # type: ignore[misc]
         Weighted accuracy (with several labels the share of single labels that are right), and
         log-loss in nats, of these scores. Both saw the choice of hyperparameters, so they are
         slightly optimistic.
+    sample_codes_ : ndarray of shape (n,)
+        Classes of the samples that were fitted, as positions in `classes_`; for an indicator matrix
+        zeros.
     candidates_ : list of Candidate
         Every (bandwidth, penalty, loss, group weights, kernel) that was tried.
     selection_seconds_ : float
@@ -261,7 +250,9 @@ class KernelClassifier(ClassifierMixin, KernelEstimator):  # type: ignore[misc]
             X=rows if everything else rows.take(np.flatnonzero(kept)),
             groups=self._group_codes(groups, kept),
         )
-        scores = self._solve(problem)
+        placed, solution = self._solve(problem)
+        scores = solution.scores
+        self._keep(placed, solution, plain=sample_weight is None and everything)
         self.center_indices_ = np.flatnonzero(kept)[self.center_indices_]
         targets, w = problem.targets, problem.w
         if self._multilabel:
@@ -301,7 +292,7 @@ class KernelClassifier(ClassifierMixin, KernelEstimator):  # type: ignore[misc]
         c = len(self.classes_)
         Y = torch.full((len(codes), c), -1.0, dtype=dtype, device=device)
         Y[torch.arange(len(codes), device=device), targets] = 1.0
-        return Problem(rows, Y, w, targets, codes, _log_loss)
+        return Problem(rows, Y, w, targets, codes, calibrated_log_loss)
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, float | str | bool]]:
         """Return what prediction needs, as arrays and numbers, for a file without pickle.
@@ -310,9 +301,10 @@ class KernelClassifier(ClassifierMixin, KernelEstimator):  # type: ignore[misc]
         -------
         arrays : dict
             centers (m, d), center_indices (m,), dual_coef (m, c), offset and scale (d,), and
-            loo_scores (n, c).
+            loo_scores (n, c), where they are known.
         numbers : dict
-            kernel, bandwidth, penalty, temperature, loo_accuracy, loo_log_loss and multilabel.
+            kernel, bandwidth, penalty, temperature and multilabel, and with the scores loo_accuracy
+            and loo_log_loss.
         """
         check_is_fitted(self)
         arrays = {
@@ -321,17 +313,17 @@ class KernelClassifier(ClassifierMixin, KernelEstimator):  # type: ignore[misc]
             "dual_coef": self.dual_coef_,
             "offset": self._offset.cpu().numpy(),
             "scale": self._feature_scale_array(),
-            "loo_scores": self.loo_decision_function_,
         }
         numbers: dict[str, float | str | bool] = {
             "kernel": self.kernel_,
             "bandwidth": self.bandwidth_,
             "penalty": self.penalty_,
             "temperature": self.temperature_,
-            "loo_accuracy": self.loo_accuracy_,
-            "loo_log_loss": self.loo_log_loss_,
             "multilabel": self._multilabel,
         }
+        if self._knows_left_out():
+            arrays["loo_scores"] = self.loo_decision_function_
+            numbers |= {"loo_accuracy": self.loo_accuracy_, "loo_log_loss": self.loo_log_loss_}
         return arrays, numbers
 
     def restore(
@@ -360,11 +352,11 @@ class KernelClassifier(ClassifierMixin, KernelEstimator):  # type: ignore[misc]
         """
         self.classes_ = np.asarray(classes)
         self.centers_, self.dual_coef_ = arrays["centers"], arrays["dual_coef"]
-        self.loo_decision_function_ = arrays["loo_scores"]
         self.center_indices_ = arrays["center_indices"]
         (m, d), c = self.centers_.shape, len(self.classes_)
         names = ("dual_coef", "center_indices", "offset", "scale")
-        shapes = (*(arrays[name].shape for name in names), arrays["loo_scores"].shape[1:])
+        scores = arrays.get("loo_scores", np.empty((0, c)))
+        shapes = (*(arrays[name].shape for name in names), scores.shape[1:])
         if shapes != ((m, c), (m,), (d,), (d,), (c,)):
             raise ValueError(f"shapes of {', '.join(names)}, loo_scores do not fit: {shapes}")
         self._offset = torch.tensor(arrays["offset"])
@@ -374,7 +366,10 @@ class KernelClassifier(ClassifierMixin, KernelEstimator):  # type: ignore[misc]
         self.kernel = self.kernel_ = numbers["kernel"]
         self.bandwidth_, self.penalty_ = numbers["bandwidth"], numbers["penalty"]
         self.temperature_ = numbers["temperature"]
-        self.loo_accuracy_, self.loo_log_loss_ = numbers["loo_accuracy"], numbers["loo_log_loss"]
+        if "loo_scores" in arrays:
+            self.loo_decision_function_ = scores
+            self.loo_accuracy_ = numbers["loo_accuracy"]
+            self.loo_log_loss_ = numbers["loo_log_loss"]
         self.n_centers_, self.n_features_in_ = m, d
         return self
 
@@ -576,7 +571,7 @@ class KernelRegressor(MultiOutputMixin, RegressorMixin, KernelEstimator):  # typ
             criterion=_unexplained,
             groups=self._group_codes(groups, kept),
         )
-        scores = self._solve(problem)
+        scores = self._solve(problem)[1].scores
         self.center_indices_ = np.flatnonzero(kept)[self.center_indices_]
         self.loo_r2_ = 1.0 - problem.loss(scores)
         out = scores.cpu().numpy().astype(np.float64)

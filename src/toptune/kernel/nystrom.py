@@ -12,16 +12,16 @@ and, for fixed centers, kernel, penalty and N, leave-one-out follows from the le
 h_i = phi_i^T (Phi^T Phi + lambda N I)^-1 phi_i as in `exact`.
 
 Cost in products of n x m by m x m matrices: Phi and Phi^T Phi take little more than half of one
-each, because L^-T is triangular and Phi^T Phi symmetric; leave-one-out at one penalty as much; the
-path of all penalties one.
+each, because L^-T is triangular and Phi^T Phi symmetric; leave-one-out at one penalty as much, and
+on a part of the samples that part of it.
 
 Products run in the dtype of the features, sums over blocks and factorisations in float64.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -29,14 +29,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from toptune.kernel.cholesky import cholesky_factor
-from toptune.kernel.exact import PenaltyPath
 from toptune.kernel.kernels import kernel_matrix
 from toptune.kernel.left_out import group_batches, left_out_residuals, whole_groups
 from toptune.kernel.operators import KernelOperator
+from toptune.kernel.selection import Index
 from toptune.kernel.triangular import add_gram, symmetric, triangular_inverse, upper_matmul
 
-#: Most samples on which the penalties of the path are compared.
-PATH_ROWS = 20_000
+#: Most samples on which penalties are compared: each comparison takes a product with the factor.
+PENALTY_ROWS = 4_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,17 +51,23 @@ class NystromSums:
         (m, m) float64, Phi^T Phi.
     PhitY
         (m, c) float64, Phi^T W^1/2 Y.
+    Phitw
+        (m,) float64, Phi^T W^1/2 1.
     weight
         N, sum of the weights.
     """
 
     gram: Tensor
     PhitY: Tensor
+    Phitw: Tensor
     weight: float
 
     def __add__(self, other: NystromSums) -> NystromSums:
         return NystromSums(
-            self.gram + other.gram, self.PhitY + other.PhitY, self.weight + other.weight
+            self.gram + other.gram,
+            self.PhitY + other.PhitY,
+            self.Phitw + other.Phitw,
+            self.weight + other.weight,
         )
 
     def factor(self, penalty: float) -> Tensor:  # (m, m)
@@ -73,16 +79,16 @@ class NystromSums:
 
 @dataclass(frozen=True, eq=False)
 class NystromSystem:
-    """A direct Nystrom fit at any penalty.
+    """A direct Nystrom fit at any penalty, and the samples to leave out of it.
 
     Attributes
     ----------
     operator
-        K_nm.
+        K_nm of these samples.
     whiten
         (m, m) L^-T as Phi was computed with it, rounded to the dtype of the features.
     sums
-        Phi^T Phi, Phi^T W^1/2 Y and N.
+        Phi^T Phi, Phi^T W^1/2 Y and N, of all samples.
     Y
         (n, c) targets.
     sqrt_w
@@ -101,33 +107,23 @@ class NystromSystem:
     Phi: Tensor | None
     groups: NDArray[np.intp] | None = None
 
-    def path(self, rows: NDArray[np.intp] | None = None) -> PenaltyPath:
-        """Penalty path, by one eigendecomposition of the gram matrix.
+    def part(self, rows: NDArray[np.intp]) -> NystromSystem:
+        """Return the same fit, of all samples, with only some of them to leave out; Phi is kept.
 
-        Parameters
-        ----------
-        rows
-            Samples to give leave-one-out predictions for; None: all. They are exact for any subset,
-            because all samples were fitted; of groups the subset has to hold all samples or none.
+        Of groups that are left out whole, all samples or none.
         """
-        s, U = torch.linalg.eigh(self.sums.gram)
-        dtype = self.Y.dtype
-        QtY = (U.T @ self.sums.PhitY).to(dtype)
-        Y = self.Y if rows is None else self.Y[rows]
-        sqrt_w = self.sqrt_w if rows is None else self.sqrt_w[rows]
+        operator = replace(self.operator, X=self.operator.X.take(rows))
+        sqrt_w = self.sqrt_w[rows]
         if self.Phi is not None:
-            Q = (self.Phi if rows is None else self.Phi[rows]) @ U.to(dtype)
+            Phi = self.Phi[rows]
         else:
-            T = (self.whiten.double() @ U).to(dtype)
-            which = np.arange(len(self.Y)) if rows is None else rows
-            step = self.operator.block_rows
-            Q = torch.empty(len(which), len(s), dtype=dtype, device=Y.device)
-            for first in range(0, len(which), step):
-                part = slice(first, first + step)
-                torch.matmul(self.operator.block(which[part]), T, out=Q[part])
-            Q *= sqrt_w[:, None]
-        groups = self.groups if self.groups is None or rows is None else self.groups[rows]
-        return PenaltyPath(Q, s.clamp(min=0.0).to(dtype), QtY, Y, sqrt_w, self.sums.weight, groups)
+            Phi = torch.empty(operator.shape, dtype=self.Y.dtype, device=self.Y.device)
+            for block, K in operator.blocks():
+                upper_matmul(K, self.whiten, out=Phi[block]).mul_(sqrt_w[block, None])
+        groups = None if self.groups is None else self.groups[rows]
+        return replace(
+            self, operator=operator, Y=self.Y[rows], sqrt_w=sqrt_w, Phi=Phi, groups=groups
+        )
 
     def coefficients(self, penalty: float) -> Tensor:  # (m, c) float64
         """Coefficients alpha on the centers at one penalty.
@@ -144,31 +140,50 @@ class NystromSystem:
         T = triangular_inverse(factor).T
         if self.Phi is None:
             T = self.whiten.double() @ T
-        out = torch.empty_like(self.Y)
-        T, half = T.to(out.dtype), half.to(out.dtype)
-        for rows in self._blocks():
-            weight = self.sqrt_w[rows, None]
-            if self.Phi is None:
-                block = upper_matmul(self.operator.block(rows), T).mul_(weight)
-            else:
-                block = upper_matmul(self.Phi[rows], T)
-            fitted = (block @ half).div_(weight)
-            left = 1.0 - (block * block).sum(1, keepdim=True)
-            left.clamp_(min=8 * torch.finfo(out.dtype).eps)
-            e = (self.Y[rows] - fitted) / left
-            if self.groups is not None:
-                shrink = torch.ones_like(half[:, 0])
-                for each in group_batches(self.groups[rows], out.device, len(half)):
-                    R = weight[each] * (self.Y[rows] - fitted)[each]
-                    e[each] = left_out_residuals(block[each], shrink, R) / weight[each]
-            out[rows] = self.Y[rows] - e
-        return out
+        T, half = T.to(self.Y.dtype), half.to(self.Y.dtype)
 
-    def _blocks(self) -> Iterator[slice] | Iterator[NDArray[np.intp]]:
+        def whitened(rows: Index) -> Tensor:  # (b, m)
+            if self.Phi is not None:
+                return upper_matmul(self.Phi[rows], T)
+            return upper_matmul(self.operator.block(rows), T).mul_(self.sqrt_w[rows, None])
+
+        return left_out_scores(whitened, self._blocks(), half, self.Y, self.sqrt_w, self.groups)
+
+    def _blocks(self) -> Iterator[Index]:
         """Rows of each block; where there are groups, none is cut."""
         if self.groups is None:
-            return self.operator.slices()
-        return whole_groups(self.groups, self.operator.block_rows)
+            yield from self.operator.slices()
+        else:
+            yield from whole_groups(self.groups, self.operator.block_rows)
+
+
+def left_out_scores(
+    whitened: Callable[[Index], Tensor],
+    blocks: Iterable[Index],
+    half: Tensor,  # (m, c), L^-1 Phi^T W^1/2 Y
+    Y: Tensor,  # (n, c)
+    sqrt_w: Tensor,  # (n,)
+    groups: NDArray[np.intp] | None,  # (n,)
+) -> Tensor:  # (n, c)
+    """Leave-one-out predictions, with L the Cholesky factor of Phi^T Phi + lambda N I.
+
+    `whitened` returns rows of Phi L^-T, whose squared norms are the leverages; no block may cut a
+    group.
+    """
+    out = torch.empty_like(Y)
+    for rows in blocks:
+        weight, block = sqrt_w[rows, None], whitened(rows)
+        fitted = (block @ half).div_(weight)
+        left = 1.0 - (block * block).sum(1, keepdim=True)
+        left.clamp_(min=8 * torch.finfo(out.dtype).eps)
+        e = (Y[rows] - fitted) / left
+        if groups is not None:
+            shrink = torch.ones_like(half[:, 0])
+            for each in group_batches(groups[rows], out.device, len(half)):
+                R = weight[each] * (Y[rows] - fitted)[each]
+                e[each] = left_out_residuals(block[each], shrink, R) / weight[each]
+        out[rows] = Y[rows] - e
+    return out
 
 
 def nystrom_system(
@@ -178,21 +193,34 @@ def nystrom_system(
     *,
     keep: bool = True,
     groups: NDArray[np.intp] | None = None,  # (n,)
+    whiten: Tensor | None = None,  # (m, m)
 ) -> NystromSystem:
-    """Accumulate the sums over blocks of rows; `keep` says whether Phi stays in memory."""
-    whiten = triangular_inverse(center_factor(operator)).T.to(Y.dtype)
+    """Accumulate the sums over blocks of rows; `keep` says whether Phi stays in memory.
+
+    `whiten` is L^-T where another system has computed it for these centers: only sums made with the
+    same one, to the last bit, add up.
+    """
+    if whiten is None:
+        whiten = whitening(operator)
     (n, m), device = operator.shape, Y.device
     sqrt_w = w.sqrt()
     Phi = torch.empty(n, m, dtype=Y.dtype, device=device) if keep else None
     gram = torch.zeros(m, m, dtype=torch.float64, device=device)
-    PhitY = torch.zeros(m, Y.shape[1], dtype=torch.float64, device=device)
+    Y1 = torch.cat([Y, torch.ones_like(Y[:, :1])], dim=1)
+    PhitY1 = torch.zeros(m, Y1.shape[1], dtype=torch.float64, device=device)
     for rows, K in operator.blocks():
         block = upper_matmul(K, whiten, out=None if Phi is None else Phi[rows])
         block.mul_(sqrt_w[rows, None])
         add_gram(gram, block)
-        PhitY += ((sqrt_w[rows, None] * Y[rows]).T @ block).T
-    sums = NystromSums(symmetric(gram), PhitY, float(w.double().sum()))
+        PhitY1 += ((sqrt_w[rows, None] * Y1[rows]).T @ block).T
+    PhitY, Phitw = PhitY1[:, :-1].contiguous(), PhitY1[:, -1].contiguous()
+    sums = NystromSums(symmetric(gram), PhitY, Phitw, float(w.double().sum()))
     return NystromSystem(operator, whiten, sums, Y, sqrt_w, Phi, groups)
+
+
+def whitening(operator: KernelOperator) -> Tensor:  # (m, m), upper triangular
+    """L^-T, rounded to the dtype of the features."""
+    return triangular_inverse(center_factor(operator)).T.to(operator.Z.dtype)
 
 
 def center_factor(operator: KernelOperator) -> Tensor:  # (m, m), lower triangular, float64

@@ -16,7 +16,7 @@ from typing import Literal
 import torch
 
 from toptune.kernel.centers import EXACT_SAMPLES, automatic_n_centers
-from toptune.kernel.nystrom import PATH_ROWS
+from toptune.kernel.nystrom import PENALTY_ROWS
 from toptune.kernel.operators import BLOCK_BYTES, rows_per_block
 from toptune.kernel.selection import PENALTIES, SELECTION_SAMPLES, WEIGHT_SAMPLES
 
@@ -28,6 +28,8 @@ DIRECT_CENTERS = 8000
 PROXY_CENTERS = 2000
 #: Products that conjugate gradient is expected to need, for the estimate of the time.
 EXPECTED_PRODUCTS = 20
+#: Penalties that a direct fit compares, typically: the start, its neighbours, one beyond.
+EXPECTED_PENALTIES = 4
 #: Of the memory that is free, what "auto" takes as the budget.
 FREE_SHARE = 0.5
 #: Least number of centers that a budget can force "auto" down to.
@@ -207,13 +209,13 @@ def exact_bytes(n: int, d: int, c: int, s: int) -> int:
 
 
 def direct_bytes(n: int, d: int, c: int, m: int, s: int, keep: bool) -> int:
-    """Matrices of centers in float64, a path on some samples, and perhaps Phi on all of them."""
+    """Matrices of centers in float64, those of two penalties side by side, and Phi, kept or not."""
     samples = 5 * n * c * s + 2 * n * 8
     centers = 7 * m * m * 8 + m * d * (2 * s + 8)
-    rows = min(n, PATH_ROWS)
-    path = rows * m * s * (2 if keep and rows < n else 1) + rows * (c + len(PENALTIES)) * 4 * s
+    rows = min(n, PENALTY_ROWS)
+    some = (0 if keep and rows == n else rows * m * s) + 6 * rows * c * s
     held = n * m * s if keep else 0
-    total = samples + centers + path + held + _blocks_bytes(n, d, m, s)
+    total = samples + centers + some + held + _blocks_bytes(n, d, m, s)
     return OVERHEAD_BYTES + max(total, selection_bytes(n, d, c, s))
 
 
@@ -329,11 +331,8 @@ def _direct_seconds(n: int, d: int, m: int, keep: bool, rates: Rates) -> float:
     kernel = 2.0 * n * m * d / rates.product
     square = 2.0 * n * m * m / rates.product
     passes = 1 if keep else 2
-    rows = min(n, PATH_ROWS) / n
-    after = rows if n <= PATH_ROWS else rows + 0.57
-    return (
-        passes * kernel
-        + (1.13 + after) * square
-        + m**3 / rates.eigh
-        + 3 * m**3 / rates.product_double
-    )
+    rows = min(n, PENALTY_ROWS) / n
+    # Leave-one-out of the penalties that are compared, then of all samples at the best one.
+    left_out = 0.57 * (EXPECTED_PENALTIES * rows + (rows < 1))
+    factors = (3 + 0.67 * EXPECTED_PENALTIES) * m**3 / rates.product_double
+    return passes * kernel + (1.13 + left_out) * square + factors

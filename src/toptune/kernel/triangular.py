@@ -7,8 +7,11 @@ Letters: b rows, m columns.
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 #: Column blocks of a product; of 8 x 8 blocks 36 are computed.
@@ -84,3 +87,31 @@ def triangular_inverse(
     inverse[:half, :half], inverse[half:, half:] = A, C
     inverse[half:, :half] = -(C @ (L[half:, :half] @ A))
     return inverse
+
+
+def pack_lower(
+    A: NDArray[Any],  # (m, m)
+) -> NDArray[Any]:  # (m (m + 1) / 2,)
+    """Lower triangle, row after row."""
+    return np.concatenate([row[: k + 1] for k, row in enumerate(A)])
+
+
+def unpack_lower(
+    packed: NDArray[Any],  # (m (m + 1) / 2,)
+    m: int,
+) -> NDArray[Any]:  # (m, m)
+    """Return the symmetric matrix that has this lower triangle.
+
+    Raises
+    ------
+    ValueError
+        If the number of entries is not that of a triangle of m rows.
+    """
+    if packed.shape != (m * (m + 1) // 2,):
+        raise ValueError(f"a triangle of {m} rows has not the shape {packed.shape}")
+    A = np.empty((m, m), dtype=packed.dtype)
+    start = 0
+    for k in range(m):
+        A[k, : k + 1] = A[: k + 1, k] = packed[start : start + k + 1]
+        start += k + 1
+    return A

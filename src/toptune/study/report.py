@@ -297,7 +297,7 @@ def readme_table(study: Path) -> str:
     summary, provenance = open_study(Path(study))
     first = (
         f"A study of {provenance.done:,} training processes on {len(summary.datasets)} data sets. "
-        f"{_sentence(summary)}\n\n"
+        f"{_sentence(summary)}\n\n{_other_ways(summary)}"
     )
     methods = [
         *summary.heads(),
@@ -323,6 +323,25 @@ def _sentence(summary: Summary) -> str:
         f", better on {versus.wins} and worse on {versus.losses}, "
         f"trained {faster} times faster" + (f" ({ratio})" if ratio else "") + "."
     )
+
+
+def _other_ways(summary: Summary) -> str:
+    """List what other ways to fine-tune gave, each on the data sets that it was run on."""
+    lines = []
+    for method in summary.tuned:
+        versus, times = summary.versus(method), summary.times(method)
+        if method == summary.full or isinstance(versus, Missing) or isinstance(times, Missing):
+            continue
+        points = shown(100 * versus.mean, "points")
+        between = _in_brackets(versus.interval, 100, "points range").rstrip("; ")
+        lines.append(
+            f"- {method_title(method, summary)}, on {len(versus.datasets)} data sets: {points} "
+            f"points{f' ({between})' if between else ''}, and it took "
+            f"{shown(times.geometric_mean, 'ratio')} times as long as top-tuning\n"
+        )
+    if not lines:
+        return ""
+    return "Top-tuning minus other ways to fine-tune:\n\n" + "".join(lines) + "\n"
 
 
 def _as_given(summary: Summary) -> str:

@@ -1,0 +1,143 @@
+"""`toptune update`, `forget` and `merge`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from toptune.cli import options, output
+
+if TYPE_CHECKING:
+    from toptune.tuner import TopTuner
+
+Out = Annotated[Path, typer.Option("-o", "--out", help="Model file to write.")]
+Reselect = Annotated[
+    bool, typer.Option("--reselect", help="Choose the penalty again, by leave-one-out.")
+]
+
+
+def update(
+    model: options.Model,
+    data: options.Data,
+    out: Out,
+    labels: options.Labels = None,
+    split: options.Split = None,
+    reselect: Reselect = False,
+    keep: options.Keep = "auto",
+    backbone: options.OtherBackbone = None,
+    strict: options.Strict = False,
+    overwrite: options.Overwrite = False,
+    max_pixels: options.MaxPixels = None,
+    json: options.Json = False,
+) -> None:
+    """Add labelled images to a model, of its classes or of new ones, and write the new model.
+
+    It is the one trained on all of them with the same centers and hyperparameters. The old images
+    are not needed.
+    """
+    output.check_output(out, overwrite=overwrite)
+    kept = options.kept(keep)
+    options.limit_pixels(max_pixels)
+    from toptune.tuner import TopTuner
+
+    tuner = TopTuner.load(model, backbone=backbone).set_params(strict=strict)
+    before = len(tuner.ids_)
+    tuner.partial_fit(data, labels, split=split, reselect=reselect)
+    tuner.save(out, keep=kept)
+    _report(tuner, before, out, json=json)
+
+
+def forget(
+    model: options.Model,
+    ids: Annotated[
+        list[str], typer.Argument(help="Names of training images, as toptune fit listed them.")
+    ],
+    out: Out,
+    reselect: Reselect = False,
+    keep: options.Keep = "auto",
+    backbone: options.OtherBackbone = None,
+    overwrite: options.Overwrite = False,
+    json: options.Json = False,
+) -> None:
+    """Take training images out of a model, exactly, and write the new model."""
+    output.check_output(out, overwrite=overwrite)
+    kept = options.kept(keep)
+    from toptune.tuner import TopTuner
+
+    tuner = TopTuner.load(model, backbone=backbone)
+    before = len(tuner.ids_)
+    tuner.forget(ids, reselect=reselect)
+    tuner.save(out, keep=kept)
+    _report(tuner, before, out, json=json)
+
+
+def merge(
+    models: Annotated[
+        list[Path],
+        typer.Argument(help="Model files, all trained with --centers of the same model."),
+    ],
+    out: Out,
+    prefix: Annotated[
+        list[str] | None,
+        typer.Option(help="Put before the names of the images of a model; one for each model."),
+    ] = None,
+    reselect: Reselect = False,
+    keep: options.Keep = "auto",
+    backbone: options.OtherBackbone = None,
+    overwrite: options.Overwrite = False,
+    json: options.Json = False,
+) -> None:
+    """Merge models with the same centers into the one trained on the images of all.
+
+    Sites that cannot share images share what toptune fit --centers writes: sums over images.
+    """
+    output.check_output(out, overwrite=overwrite)
+    kept = options.kept(keep)
+    from toptune.tuner import TopTuner
+
+    first, *others = (TopTuner.load(path, backbone=backbone) for path in models)
+    before = len(first.ids_)
+    first.merge(others, prefixes=prefix, reselect=reselect)
+    first.save(out, keep=kept)
+    _report(first, before, out, json=json)
+
+
+def _report(tuner: TopTuner, before: int, out: Path, *, json: bool) -> None:
+    """Print what a change came to."""
+    found = _summary(tuner, before)
+    if json:
+        output.print_json(found)
+        return
+    known = found["loo_accuracy"] is not None
+    output.print_quarantine(tuner.quarantined_)
+    output.print_rows(
+        [
+            ("images", f"{found['n']}, before {before}; {len(tuner.classes_)} classes"),
+            ("leave-one-out accuracy", f"{found['loo_accuracy']:.4f}" if known else "not known"),
+            ("penalty", f"{found['penalty']:.1e}"),
+            ("decoding and extraction", output.seconds(found["seconds"]["decode_extract"])),
+            ("change", output.seconds(found["seconds"]["fit"])),
+        ]
+    )
+    if found["refresh"]:
+        output.console.print(f"better trained anew: {found['refresh']}", markup=False)
+    output.console.print(f"model written to {out}", markup=False, soft_wrap=True)
+
+
+def _summary(tuner: TopTuner, before: int) -> dict[str, Any]:
+    """Return what these commands print as JSON; null where a file kept no rows for it."""
+    left_out = tuner.loo_ if hasattr(tuner.head_, "loo_decision_function_") else None
+    return {
+        "n": len(tuner.ids_),
+        "n_before": before,
+        "classes": tuner.classes_.tolist(),
+        "loo_accuracy": None if left_out is None else left_out.accuracy,
+        "loo_log_loss": None if left_out is None else left_out.log_loss,
+        "penalty": tuner.head_.penalty_,
+        "n_centers": tuner.head_.n_centers_,
+        "refresh": tuner.refresh_,
+        "seconds": tuner.seconds_,
+        "quarantined": output.quarantine_json(tuner.quarantined_),
+    }

@@ -1,0 +1,390 @@
+"""Changes of a trained image classifier: images added, images forgotten, models merged.
+
+Each change is exact: the model becomes, to rounding, the one trained on the changed images with the
+same centers, kernel, bandwidth, weights of layers and penalty. `kernel.changing` has the changes of
+the head, `kernel.updating` their arithmetic; here are images, names and what they mean.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+import warnings
+from abc import abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from toptune.classifier import ImageClassifier, check_finite, given_images, warn_of_lone_images
+from toptune.errors import DataError, DataWarning
+from toptune.features import Features
+from toptune.images import Images, ImageSet, ImageSource, Quarantined
+from toptune.images.sources import group_names
+from toptune.kernel import FeatureNormalizer, KernelClassifier, Rows
+from toptune.kernel.kept import Keep
+from toptune.metrics import Evaluation, evaluate_probabilities
+
+#: Names that images in memory get, which have none of their own.
+_NUMBERED = re.compile(r"image-(\d+)")
+#: Names listed in a message.
+_SHOWN = 3
+
+_U = TypeVar("_U", bound="UpdatableClassifier")
+
+
+class UpdatableClassifier(ImageClassifier):
+    """Base of `TopTuner`: what changes a trained model.
+
+    A call that fails leaves the model as it was.
+    """
+
+    head_: KernelClassifier
+    normalizer_: FeatureNormalizer
+    center_features_: NDArray[Any]
+    ids_: tuple[str, ...]
+    codes_: NDArray[np.intp]
+    groups_: NDArray[np.str_] | None
+    quarantined_: tuple[Quarantined, ...]
+    seconds_: dict[str, float]
+    provenance_: dict[str, Any]
+    _keep: Keep
+
+    @abstractmethod
+    def fit(
+        self: _U,
+        data: Images | None = None,
+        labels: ArrayLike | str | os.PathLike[str] | None = None,
+        *,
+        paths: Sequence[str | os.PathLike[str]] | None = None,
+        images: Sequence[ImageSource] | NDArray[Any] | None = None,
+        split: str | None = None,
+        groups: Iterable[object] | None = None,
+    ) -> _U:
+        """Train on labelled images."""
+
+    @abstractmethod
+    def _check_provenance(self, provenance: dict[str, Any], what: str) -> None:
+        """Refuse what was made by another network than the one this classifier has here."""
+
+    # --------------------------------------------------------------------------------- adding
+
+    def partial_fit(
+        self: _U,
+        data: Images | None = None,
+        labels: ArrayLike | str | os.PathLike[str] | None = None,
+        *,
+        paths: Sequence[str | os.PathLike[str]] | None = None,
+        images: Sequence[ImageSource] | NDArray[Any] | None = None,
+        split: str | None = None,
+        groups: Iterable[object] | None = None,
+        reselect: bool = False,
+    ) -> _U:
+        """Add labelled images, of classes that the model knows or of new ones.
+
+        Parameters
+        ----------
+        data, labels, paths, images, split
+            As for `fit`, which is what the first call of an untrained model is.
+        groups : list, optional
+            As for `fit`; images of a group that the model knows belong to it.
+        reselect : bool, default=False
+            Choose the penalty again by leave-one-out.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        DataError
+            If an image has the name of one that the model was trained on, or the data cannot be
+            used.
+        NotKeptError
+            If the model does not hold the sums that it takes.
+        """
+        given = {"paths": paths, "images": images, "split": split, "groups": groups}
+        if not hasattr(self, "classes_"):
+            return self.fit(data, labels, **given)  # type: ignore[arg-type]
+        if isinstance(groups, str):
+            raise DataError(
+                f"groups={groups!r} needs all images at once: name the groups of those to add, or "
+                "train anew"
+            )
+        image_set, names = given_images(data, labels, **given)  # type: ignore[arg-type]
+        return self._add(self._extract(self._numbered(image_set)), names, reselect)
+
+    def partial_fit_features(self: _U, features: Features, *, reselect: bool = False) -> _U:
+        """Add images whose features were extracted before, by this model's network.
+
+        Parameters
+        ----------
+        features : Features
+            With labels.
+        reselect : bool, default=False
+            As for `partial_fit`.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        DataError, NotKeptError
+            As for `partial_fit`.
+        ModelFileError
+            If the features come from another network, other layers or another preprocessing.
+        """
+        self._check_fitted()
+        self._check_provenance(features.provenance, "these features")
+        return self._add(features, {}, reselect)
+
+    def _add(self: _U, features: Features, names: dict[str, Any], reselect: bool) -> _U:
+        if features.labels is None:
+            raise DataError("the images to add have no labels: training needs one label per image")
+        check_finite(features)
+        _check_distinct((*self.ids_, *features.ids), "are in the model already, or twice here")
+        start = time.perf_counter()
+        known = dict(zip(map(str, self.classes_.tolist()), self.classes_, strict=True))
+        y = np.array([known.get(c, names.get(c, c)) for c in features.labels.tolist()])
+        groups = _joined_groups((self, features), (self.ids_, features.ids))
+        head = self.head_.with_samples(
+            Rows(features.X, transform=self.normalizer_.transform),
+            y,
+            groups=groups,
+            centers=self._center_rows(),
+        )
+        exact = len(head.centers_) > len(self.center_features_)
+        self._become(
+            head.reselected() if reselect else head,
+            ids=(*self.ids_, *features.ids),
+            groups=groups,
+            centers=np.concatenate([self.center_features_, features.X]) if exact else None,
+            quarantined=features.quarantined,
+            start=start,
+            extraction=features.seconds,
+        )
+        return self
+
+    # ------------------------------------------------------------------------------ forgetting
+
+    def forget(self: _U, ids: str | Iterable[str], *, reselect: bool = False) -> _U:
+        """Take training images out of the model, exactly.
+
+        Parameters
+        ----------
+        ids : str or list of str
+            Names as in ``ids_``.
+        reselect : bool, default=False
+            Choose the penalty again by leave-one-out.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        DataError
+            If the model has no image of such a name, or a class would lose its last image.
+        NotKeptError
+            If the model does not hold what each image contributed.
+
+        Warns
+        -----
+        DataWarning
+            If some of them are centers, whose features stay in the model.
+        """
+        self._check_fitted()
+        start = time.perf_counter()
+        names = {ids} if isinstance(ids, str) else set(ids)
+        if unknown := sorted(names - set(self.ids_)):
+            raise DataError(
+                f"the model was not trained on {_listed(unknown)}: names are those of ids_"
+            )
+        gone = np.array([name in names for name in self.ids_], dtype=bool)
+        groups = None if self.groups_ is None else self.groups_[~gone]
+        _check_several_groups(groups)
+        head = self.head_.without_samples(gone, centers=self._center_rows())
+        exact = len(head.centers_) < len(self.center_features_)
+        staying = np.count_nonzero(head.center_indices_ < 0)
+        staying -= np.count_nonzero(self.head_.center_indices_ < 0)
+        if staying:
+            warnings.warn(
+                f"{staying} of the forgotten images are centers: nothing was learned from them any "
+                "more, but their features stay in the model, until it is trained anew",
+                DataWarning,
+                stacklevel=2,
+            )
+        self._become(
+            head.reselected() if reselect else head,
+            ids=tuple(name for name in self.ids_ if name not in names),
+            groups=groups,
+            centers=self.center_features_[~gone] if exact else None,
+            start=start,
+        )
+        return self
+
+    # --------------------------------------------------------------------------------- merging
+
+    def merge(
+        self: _U,
+        models: _U | Sequence[_U],
+        *,
+        prefixes: Sequence[str] | None = None,
+        reselect: bool = False,
+    ) -> _U:
+        """Add the images of other models with the same centers, which are not needed for it.
+
+        Parameters
+        ----------
+        models : TopTuner or list of TopTuner
+            Trained with ``centers=`` the same model as this one, or that model itself.
+        prefixes : list of str, optional
+            One for this model and one for each other, put before the names of their images and
+            groups: sites often give the same names. Without them equal names of groups are one
+            group, and equal names of images an error.
+        reselect : bool, default=False
+            Choose the penalty again by leave-one-out; needs the rows of all models. The penalty is
+            that of this model otherwise.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        DataError
+            If models differ in centers, kernel, classes or class weights, or share names of images.
+        ModelFileError
+            If they have other networks, layers or preprocessing.
+        NotKeptError
+            If one of them does not hold the sums that it takes.
+        """
+        self._check_fitted()
+        start = time.perf_counter()
+        others: list[_U] = [models] if isinstance(models, UpdatableClassifier) else list(models)
+        everyone: list[_U] = [self, *others]
+        for model in others:
+            model._check_fitted()
+            self._check_provenance(model.provenance_, "the model to merge")
+        if prefixes is not None and len(prefixes) != len(everyone):
+            raise DataError(f"{len(everyone)} models need as many prefixes, got {len(prefixes)}")
+        marks = prefixes or [""] * len(everyone)
+        ids = [tuple(p + i for i in m.ids_) for p, m in zip(marks, everyone, strict=True)]
+        _check_distinct(
+            tuple(name for names in ids for name in names),
+            "are in several of the models: give prefixes that tell them apart",
+        )
+        head = self.head_
+        for k, model in enumerate(others, start=2):
+            groups = _joined_groups(everyone[:k], ids[:k], marks[:k])
+            head = head.merged(model.head_, groups=groups)
+        self._become(
+            head.reselected() if reselect else head,
+            ids=tuple(name for names in ids for name in names),
+            groups=_joined_groups(everyone, ids, marks),
+            quarantined=tuple(item for model in others for item in model.quarantined_),
+            start=start,
+        )
+        return self
+
+    # --------------------------------------------------------------------------------- details
+
+    @cached_property
+    def loo_(self) -> Evaluation:
+        """Leave-one-out evaluation of the training images."""
+        self._check_fitted()
+        proba = self.head_.probabilities(self.head_.loo_decision_function_)
+        return evaluate_probabilities(self.classes_[self.codes_], proba, self.classes_)
+
+    @property
+    def refresh_(self) -> str | None:
+        """Why centers and hyperparameters should be chosen anew; None: no reason."""
+        self._check_fitted()
+        return self.head_.refresh_reason()
+
+    def _center_rows(self) -> Rows:
+        return Rows(self.center_features_, transform=self.normalizer_.transform)
+
+    def _set_samples(
+        self, ids: tuple[str, ...], codes: NDArray[np.intp], groups: NDArray[np.str_] | None
+    ) -> None:
+        self.ids_, self.codes_, self.groups_ = ids, codes, groups
+        self.__dict__.pop("loo_", None)
+
+    def _become(
+        self,
+        head: KernelClassifier,
+        *,
+        ids: tuple[str, ...],
+        groups: NDArray[np.str_] | None,
+        centers: NDArray[Any] | None = None,
+        quarantined: tuple[Quarantined, ...] = (),
+        start: float,
+        extraction: float = 0.0,
+    ) -> None:
+        """Take over a changed head, and what belongs to it."""
+        warn_of_lone_images(head.classes_[head.sample_codes_], groups)
+        self.head_, self.classes_ = head, head.classes_
+        self._set_samples(ids, head.sample_codes_, groups)
+        if centers is not None:
+            self.center_features_ = centers
+        selecting = head.selection_seconds_
+        self.seconds_ = {
+            "decode_extract": extraction,
+            "select": selecting,
+            "fit": time.perf_counter() - start - selecting,
+        }
+        self.quarantined_ = (*self.quarantined_, *quarantined)
+
+    def _numbered(self, images: ImageSet) -> ImageSet:
+        """Give images in memory, which are numbered, the numbers after those of the model."""
+        if not all(_NUMBERED.fullmatch(name) for name in images.ids):
+            return images
+        known = [int(m[1]) for m in map(_NUMBERED.fullmatch, self.ids_) if m]
+        first = max(known, default=-1) + 1
+        return replace(images, ids=tuple(f"image-{first + k:06d}" for k in range(len(images))))
+
+
+def _joined_groups(
+    parts: Sequence[UpdatableClassifier | Features],
+    ids: Sequence[tuple[str, ...]],
+    marks: Sequence[str] | None = None,
+) -> NDArray[np.str_] | None:
+    """Return groups of the images of several models or features; None where none has any.
+
+    Images without a group are each a group of their own.
+    """
+    named = [p.image_groups if isinstance(p, Features) else p.groups_ for p in parts]
+    if all(groups is None for groups in named):
+        return None
+    names: list[str | None] = []
+    for groups, own, mark in zip(named, ids, marks or [""] * len(ids), strict=True):
+        names += [None] * len(own) if groups is None else [mark + name for name in groups.tolist()]
+    joined = group_names(names, [name for own in ids for name in own])
+    _check_several_groups(joined)
+    return joined
+
+
+def _check_several_groups(groups: NDArray[np.str_] | None) -> None:
+    if groups is not None and len(set(groups.tolist())) < 2:
+        raise DataError(
+            "all images would belong to one group: leave-one-out of whole groups would leave none"
+        )
+
+
+def _check_distinct(ids: Sequence[str], what: str) -> None:
+    """Refuse names that occur several times."""
+    seen: set[str] = set()
+    again = sorted({name for name in ids if name in seen or seen.add(name)})  # type: ignore[func-returns-value]
+    if again:
+        raise DataError(f"{_listed(again)} {what}: a name stands for one image")
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
