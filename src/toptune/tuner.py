@@ -39,7 +39,7 @@ from toptune.features import (
 )
 from toptune.features.backbones import View
 from toptune.features.taps import LAST
-from toptune.images import Images, ImageSet, ImageSource, folder_of, unlabelled_images
+from toptune.images import Images, ImageSet, ImageSource, unlabelled_images, with_folder
 from toptune.kernel import FeatureNormalizer, KernelClassifier, Rows
 from toptune.kernel.duplicates import joined_groups, near_duplicate_groups
 from toptune.kernel.estimators import Kernel
@@ -233,9 +233,7 @@ class TopTuner(UpdatableClassifier, CautiousClassifier):
         )
         network = self._chosen(image_set, centers)
         features = self._extract(image_set, network=network)
-        if (folder := folder_of(image_set)) is not None:
-            provenance = {**features.provenance, "image_folders": [folder]}
-            features = replace(features, provenance=provenance)
+        features = replace(features, provenance=with_folder(features.provenance, image_set))
         if found:
             features = replace(features, image_groups=_near_duplicates(features))
         return self._fit_features(features, names, network, centers)
