@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 from toptune.classifier import ImageClassifier, check_finite, given_images
 from toptune.errors import DataError, DataWarning
 from toptune.features import Features
-from toptune.images import Images, ImageSet, ImageSource, Quarantined
+from toptune.images import Images, ImageSet, ImageSource, Quarantined, with_folder
 from toptune.images.sources import group_names
 from toptune.kernel import FeatureNormalizer, KernelClassifier, Rows
 from toptune.kernel.kept import Keep
@@ -120,7 +120,9 @@ class UpdatableClassifier(ImageClassifier):
             )
         self._check_changeable("partial_fit")
         image_set, names = given_images(data, labels, **given)  # type: ignore[arg-type]
-        return self._add(self._extract(self._numbered(image_set)), names, reselect)
+        self._add(self._extract(self._numbered(image_set)), names, reselect)
+        self.provenance_ = with_folder(self.provenance_, image_set)
+        return self
 
     def partial_fit_features(self: _U, features: Features, *, reselect: bool = False) -> _U:
         """Add images whose features were extracted before, by this model's network.

@@ -32,8 +32,14 @@ def digit_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tuner(digit_files: Path, tiny_name: str) -> TopTuner:
-    return TopTuner(backbone=tiny_name, layers="last", cache=None).fit(digit_files)
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One cache for all of these tests: converting the network takes seconds."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def tuner(digit_files: Path, tiny_name: str, kept: Path) -> TopTuner:
+    return TopTuner(backbone=tiny_name, layers="last", cache=kept).fit(digit_files)
 
 
 @pytest.fixture(scope="session")

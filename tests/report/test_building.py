@@ -12,11 +12,12 @@ import pytest
 from digit_labels import WRONG
 from sklearn.base import clone
 
+from page_checks import Page
 from toptune import TopTuner
-from toptune.errors import DataError
+from toptune.errors import DataError, NotKeptError
 from toptune.images import open_images
 from toptune.learning_curve import nested_subsets
-from toptune.report import Report, build_report
+from toptune.report import Report, build_report, report_page
 from toptune.report.building import training_features
 from toptune.report.feature_map import kernel_components
 
@@ -81,10 +82,10 @@ def test_the_features_of_a_fit_of_all_are_in_the_model(tuner: TopTuner, digit_fi
 
 
 def test_the_features_of_other_fits_come_from_the_files(
-    digit_files: Path, tiny_name: str, tmp_path: Path
+    digit_files: Path, tiny_name: str, kept: Path, tmp_path: Path
 ) -> None:
     moved = shutil.copytree(digit_files, tmp_path / "moved")
-    few = TopTuner(backbone=tiny_name, layers="last", cache=None, n_centers=9).fit(moved)
+    few = TopTuner(backbone=tiny_name, layers="last", cache=kept, n_centers=9).fit(moved)
     found = training_features(few, few.provenance_["image_folders"])
     assert found is not None
     assert len(found) == 48
@@ -174,3 +175,22 @@ def test_data_with_an_unknown_class_is_refused(tuner: TopTuner, digit_files: Pat
     other = replace(images, labels=np.array(["7"] * len(images)))
     with pytest.raises(DataError, match="classes that the model does not know: 7"):
         build_report(tuner, other)
+
+
+def test_a_changed_model_whose_leave_one_out_is_not_known(
+    digit_files: Path, tiny_name: str, kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOPTUNE_CACHE", str(kept))
+    few = TopTuner(backbone=tiny_name, layers="last", n_centers=9).fit(digit_files)
+    few.save(tmp_path / "sums.toptune", keep="sums")
+    changed = TopTuner.load(tmp_path / "sums.toptune")
+    changed.partial_fit(open_images(digit_files, split="test").subset([0, 8, 16]))
+    assert changed.provenance_["image_folders"] == [str(digit_files)]
+    with pytest.raises(NotKeptError, match="leave-one-out after a change is not known"):
+        build_report(changed)
+    report = build_report(changed, digit_files)
+    assert report.evaluation.n == 24
+    assert "leave-one-out after a change is not known" in report.no_leave_one_out
+    assert (report.suspected, report.curve) == ((), None)
+    assert report.feature_map.right.all()
+    assert f"Not known: {report.no_leave_one_out}" in Page(report_page(report)).text

@@ -15,7 +15,7 @@ from toptune.features import Features
 from toptune.features.taps import LAST
 from toptune.images import Images, ImageSet, labelled_images, splits_of
 from toptune.kernel.neighbours import nearest_rows
-from toptune.tasks import chosen_task, training_labels
+from toptune.tasks import chosen_task
 from toptune.trust.labels import suspected_labels
 from toptune.trust.leakage import mixed_groups, near_duplicates
 from toptune.tuner import TopTuner
