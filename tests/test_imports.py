@@ -21,7 +21,7 @@ LAYERS = (
     ("versions", "progress", "tensor_file", "energy", "measuring"),
     ("images",),
     ("features", "pages"),
-    ("kernel", "training", "metrics", "learning_curve", "predictions"),
+    ("kernel", "training", "metrics", "learning_curve", "naming", "predictions"),
     ("trust", "intervals"),
     ("model_file", "classifier", "explain"),
     ("backbone_choice", "updates", "cautious"),

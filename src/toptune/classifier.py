@@ -10,6 +10,7 @@ import os
 import warnings
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from toptune.images import (
     Images,
     ImageSet,
     ImageSource,
+    folder_of,
     labelled_images,
     splits_of,
     unlabelled_images,
@@ -192,6 +194,14 @@ def given_images(
     if len(given) != 1:
         raise DataError("give the images in one way: data, paths= or images=")
     return labelled_images(given[0], labels, split=split, groups=groups)
+
+
+def located(features: Features, images: ImageSet) -> Features:
+    """Note in the provenance of features the folder that their images are in, if there is one."""
+    folder = folder_of(images)
+    if folder is None:
+        return features
+    return replace(features, provenance={**features.provenance, "image_folders": [folder]})
 
 
 def training_labels(labelled: Features | ImageSet, names: dict[str, Any]) -> NDArray[Any]:  # (n,)

@@ -23,6 +23,7 @@ from toptune.cautious import CautiousClassifier
 from toptune.classifier import (
     check_finite,
     given_images,
+    located,
     training_labels,
     warn_of_lone_images,
 )
@@ -39,7 +40,7 @@ from toptune.features import (
 )
 from toptune.features.backbones import View
 from toptune.features.taps import LAST
-from toptune.images import Images, ImageSet, ImageSource, folder_of, unlabelled_images
+from toptune.images import Images, ImageSet, ImageSource, unlabelled_images
 from toptune.kernel import FeatureNormalizer, KernelClassifier, Rows
 from toptune.kernel.duplicates import joined_groups, near_duplicate_groups
 from toptune.kernel.estimators import Kernel
@@ -232,10 +233,7 @@ class TopTuner(UpdatableClassifier, CautiousClassifier):
             groups=None if found else groups,
         )
         network = self._chosen(image_set, centers)
-        features = self._extract(image_set, network=network)
-        if (folder := folder_of(image_set)) is not None:
-            provenance = {**features.provenance, "image_folders": [folder]}
-            features = replace(features, provenance=provenance)
+        features = located(self._extract(image_set, network=network), image_set)
         if found:
             features = replace(features, image_groups=_near_duplicates(features))
         return self._fit_features(features, names, network, centers)
