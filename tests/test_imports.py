@@ -21,7 +21,7 @@ LAYERS = (
     ("versions", "progress", "tensor_file", "energy", "measuring", "decisions", "thresholds"),
     ("images",),
     ("features", "pages"),
-    ("kernel", "training", "metrics", "learning_curve", "predictions"),
+    ("kernel", "training", "metrics", "learning_curve", "naming", "predictions"),
     ("trust", "intervals"),
     ("tasks",),
     ("model_file", "classifier", "explain", "near_duplicates"),

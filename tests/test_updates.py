@@ -137,6 +137,8 @@ def test_images_are_added_in_all_the_ways_that_fit_takes(
     tuner.partial_fit(images=list(PIXELS[FIRST[35:38]]), labels=NAMES[FIRST[35:38]])
     tuner.partial_fit(list(PIXELS[FIRST[38:40]]), NAMES[FIRST[38:40]])
     assert tuner.ids_[0].endswith(".png")
+    folders = [str(tmp_path / "first"), str(tmp_path / "second")]
+    assert tuner.provenance_["image_folders"][:2] == folders
     assert tuner.ids_[-5:] == tuple(f"image-{k:06d}" for k in range(5))  # numbered on
     whole = make().fit(images=list(PIXELS[FIRST[:40]]), labels=NAMES[FIRST[:40]])
     assert sorted(tuner.codes_.tolist()) == sorted(whole.codes_.tolist())
