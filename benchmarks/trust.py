@@ -1,6 +1,6 @@
 """Can answers and labels be trusted? Calibration, prediction sets, unknown images, wrong labels.
 
-    TOPTUNE_DATA=folder python benchmarks/trust.py            everything; twenty minutes on one core
+    TOPTUNE_DATA=folder python benchmarks/trust.py            everything; fifteen minutes, one core
     TOPTUNE_DATA=folder python benchmarks/trust.py NAME...    some data sets; nothing is written
 
 Every data set with its own train/test split, else three stratified 70/30 splits, and the solar
