@@ -14,7 +14,7 @@ from PIL import Image
 
 from page_checks import Page
 from toptune import TopTuner
-from toptune.explain import Occlusion, explanation_page
+from toptune.explain import ClassShare, Occlusion, explanation_page
 from toptune.explain.page import AGAINST, FOR, heat_map
 from toptune.images import image_files
 
@@ -26,7 +26,8 @@ def found(tuner: TopTuner, face_files: Path) -> object:
 
 def page_of(found: object, root: Path, **options: str) -> str:
     support = found.support
-    files = image_files([i.id for i in (*support.supporting, *support.opposing)], [root])
+    named = (i.id for i in (*support.supporting, *support.opposing))
+    files = image_files(filter(None, named), [root])
     return explanation_page(found, files, **options)
 
 
@@ -84,6 +85,35 @@ def test_the_map_is_laid_over_what_the_network_saw() -> None:
     right, left = out[2, 147], out[97, 52]
     for colour, seen in ((FOR, right), (AGAINST, left)):
         np.testing.assert_allclose(seen, 0.25 * 200 + 0.75 * np.array(colour), atol=3)
+
+
+def test_the_map_of_a_small_picture_is_fine_enough(found: object, tmp_path: Path) -> None:
+    small = np.random.default_rng(0).integers(0, 256, (8, 6, 3), dtype=np.uint8)
+    page = Page(page_of(replace(found, picture=small), tmp_path))
+    pictures = [value for name, value in page.attributes if name == "src"]
+    for picture in pictures:
+        content = base64.b64decode(picture.partition(",")[2])
+        with Image.open(io.BytesIO(content)) as image:
+            assert image.size == (270, 360)
+
+
+def test_sides_that_cancel_are_warned_of(found: object, tmp_path: Path) -> None:
+    support = found.support
+    warning = "The two sides nearly cancel here"
+    plain = replace(support, supporting_rest=0.5, supporting=())
+    assert warning not in Page(page_of(replace(found, support=plain), tmp_path)).text
+    large = replace(plain, supporting_rest=5000.0)
+    assert warning in Page(page_of(replace(found, support=large), tmp_path)).text
+
+
+def test_a_forgotten_image_has_no_name(found: object, tmp_path: Path) -> None:
+    gone = replace(found.support.supporting[0], id=None, label=None)
+    classes = (ClassShare(None, 0.25, 1), *found.support.classes)
+    support = replace(found.support, supporting=(gone,), classes=classes)
+    page = Page(page_of(replace(found, support=support), tmp_path))
+    assert "a forgotten image that stays a center" in page.text
+    assert "forgotten images" in page.text
+    assert "None" not in page.text
 
 
 def test_a_map_without_drops_is_the_picture_in_grey() -> None:

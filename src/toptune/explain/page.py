@@ -28,6 +28,9 @@ CANCELLING = 10
 # Of the colour where the map is strongest; the picture is seen through it.
 _STRONGEST = 0.75
 
+# Longer side that a picture is enlarged to, at most, pixels.
+_LEAST = 360
+
 
 def heat_map(occlusion: Occlusion, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:  # (h, w, 3)
     """Lay a map over the picture in grey: orange for the class, blue against it.
@@ -95,6 +98,7 @@ def explanation_page(
         }
 
     supporting, opposing = (list(map(shown, s)) for s in (support.supporting, support.opposing))
+    picture = _enlarged(explanation.picture)
     drops = explanation.occlusion.drops
     content = {
         "explanation": explanation,
@@ -102,8 +106,8 @@ def explanation_page(
         "supporting": supporting,
         "opposing": opposing,
         "absent": sum(image["picture"] is None for image in (*supporting, *opposing)),
-        "picture": data_uri(explanation.picture),
-        "map": data_uri(heat_map(explanation.occlusion, explanation.picture)),
+        "picture": data_uri(picture),
+        "map": data_uri(heat_map(explanation.occlusion, picture)),
         "cells": len(drops),
         "most": signed(float(drops.max())),
         "least": signed(float(drops.min())),
@@ -114,6 +118,12 @@ def explanation_page(
         "model": model,
     }
     return render("toptune.explain", "explanation.html.j2", content)
+
+
+def _enlarged(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Repeat the pixels of a small picture, so that the map over it is fine enough."""
+    times = max(1, _LEAST // max(picture.shape[:2]))
+    return picture.repeat(times, axis=0).repeat(times, axis=1)
 
 
 def signed(value: float) -> str:
