@@ -26,6 +26,7 @@ LAYERS = (
     ("tasks",),
     ("model_file", "classifier", "explain", "near_duplicates"),
     ("backbone_choice", "updates", "cautious"),
+    ("extracting",),
     ("tuner", "finetune"),
     ("diagnosis", "demo", "compare"),
     ("audit", "report"),
