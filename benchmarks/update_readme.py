@@ -86,9 +86,26 @@ def other_lines() -> list[str]:
         f"- 1,000,000 samples of float16 in a file of 2.6 GB, 4,000 centers: "
         f"{million['seconds'] / 60:.0f} minutes at "
         f"{100 * million['share_of_matmul_rate']:.0f} % of the speed of a matrix product, "
-        f"{million['peak_bytes'] / 1e9:.1f} GB of memory at most.",
+        f"{million['peak_bytes'] / 1e9:.1f} GB of memory at most;",
+        updating_line(),
     ]
     return lines
+
+
+def updating_line() -> str:
+    """Say what changes of a trained head take."""
+    found = common.read_json("updating")
+    last, many = found["widths"]
+
+    def percent(name: str) -> str:
+        return f"{many[name]:.1f} % ({last[name]:.1f} % with the last layer alone)"
+
+    return (
+        f"- {found['changed']} images added to {found['n']:,} with {found['m']:,} centers in "
+        f"{percent('add_percent')} of the time of a refit with the same centers, "
+        f"{found['changed']} forgotten in {percent('forget_percent')}; leave-one-out after that "
+        f"takes {percent('leave_one_out_percent')} when it is asked for."
+    )
 
 
 def growth_in_words(exponent: float) -> str:
