@@ -17,6 +17,7 @@ from toptune.images import (
     from_arrays,
     image_files,
     open_images,
+    with_folder,
 )
 
 Tree = Callable[..., Path]
@@ -107,3 +108,12 @@ def test_a_small_picture_stays_as_it_is() -> None:
 def test_a_damaged_picture_is_an_error() -> None:
     with pytest.raises(UnreadableImage, match="not an image"):
         decode_within(b"not an image", 100)
+
+
+def test_folders_are_added_once(image_tree: Tree) -> None:
+    first = open_images(image_tree(["a/1.png", "b/1.png"], root="first"))
+    second = open_images(image_tree(["a/2.png", "b/2.png"], root="second"))
+    known: dict[str, object] = {"backbone": "tiny"}
+    for images in (first, second, first, from_arrays(np.zeros((2, 4, 4)))):
+        known = with_folder(known, images)
+    assert known == {"backbone": "tiny", "image_folders": [folder_of(first), folder_of(second)]}
