@@ -25,7 +25,7 @@ LAYERS = (
     ("trust", "intervals"),
     ("tasks",),
     ("model_file", "classifier", "explain", "near_duplicates"),
-    ("backbone_choice", "updates", "cautious"),
+    ("backbone_choice", "updates", "cautious", "networked"),
     ("tuner", "finetune"),
     ("diagnosis", "demo", "compare"),
     ("report",),

@@ -11,8 +11,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -25,16 +24,9 @@ from toptune.decisions import Costs
 from toptune.errors import BackboneError, DataError, ModelFileError
 from toptune.explain import Explanation, explain_image
 from toptune.features import (
-    Backbone,
-    Engine,
     Features,
-    cache_dir,
-    extract,
-    load_backbone,
-    make_engine,
 )
 from toptune.features.backbones import View
-from toptune.features.provenance import check_provenance
 from toptune.features.taps import LAST
 from toptune.images import Images, ImageSet, ImageSource, folder_of, unlabelled_images
 from toptune.kernel import FeatureNormalizer, Rows
@@ -42,6 +34,7 @@ from toptune.kernel.estimators import Kernel
 from toptune.metrics import Evaluation
 from toptune.model_file import Model, read_model, write_model
 from toptune.near_duplicates import NEAR_DUPLICATES, with_near_duplicates
+from toptune.networked import Network, NetworkedClassifier
 from toptune.tasks import Targets, Task, TaskChoice, chosen_task
 from toptune.tasks.choosing import chosen_thresholds
 from toptune.thresholds import Objective
@@ -49,18 +42,7 @@ from toptune.updates import UpdatableClassifier
 from toptune.versions import library_versions
 
 
-@dataclass(frozen=True)
-class _Network:
-    """What decides the features of an image."""
-
-    name: str
-    layers: str | tuple[str, ...]
-    view: View
-    resolution: int | None
-    precision: Literal["auto", "float32", "bfloat16"]
-
-
-class TopTuner(UpdatableClassifier, CautiousClassifier):
+class TopTuner(NetworkedClassifier, UpdatableClassifier, CautiousClassifier):
     """Image classifier: frozen network, features extracted once, fast kernel head.
 
     Parameters
@@ -280,7 +262,7 @@ class TopTuner(UpdatableClassifier, CautiousClassifier):
         self,
         features: Features,
         names: dict[str, Any],
-        network: _Network,
+        network: Network,
         centers: TopTuner | None,
     ) -> TopTuner:
         task = chosen_task(self.task, features.label_kind)
@@ -333,10 +315,10 @@ class TopTuner(UpdatableClassifier, CautiousClassifier):
         features: Features,
         task: type[Task[Any]],
         targets: Targets,
-        network: _Network,
+        network: Network,
     ) -> None:
         """Train a head with the centers of another model."""
-        model._check_changeable("centers=")
+        model._check_for_classes("centers= is")
         if task.name != "classification":
             raise DataError(f"centers= is for classification, and these labels are for {task.name}")
         self._check_provenance(model.provenance_, "the model of the centers", network=network)
@@ -433,8 +415,7 @@ class TopTuner(UpdatableClassifier, CautiousClassifier):
             If there is not exactly one image, it cannot be read, the model does not know the
             label, or `n_images` or `cells` is out of its range.
         """
-        self._check_fitted()
-        self._task.require(("classification",), "explain is")
+        self._check_for_classes("explain is")
         backbone, engine = self._network()
         return explain_image(
             unlabelled_images(image),
@@ -549,25 +530,7 @@ class TopTuner(UpdatableClassifier, CautiousClassifier):
 
     # -------------------------------------------------------------------------------- details
 
-    def _extract(
-        self, images: ImageSet, *, strict: bool | None = None, network: _Network | None = None
-    ) -> Features:
-        """Features of images by this tuner's network, through its cache."""
-        backbone, engine = self._network(network)
-        return extract(
-            images,
-            backbone,
-            engine=engine,
-            cache=self.cache,
-            strict=self.strict if strict is None else strict,
-        )
-
-    def _asked(self, name: str) -> _Network:
-        """Return what the parameters ask for, with a network of this name."""
-        layers = self.layers if isinstance(self.layers, str) else tuple(self.layers)
-        return _Network(name, layers, self.view, self.resolution, self.precision)
-
-    def _chosen(self, images: ImageSet, centers: TopTuner | None) -> _Network:
+    def _chosen(self, images: ImageSet, centers: TopTuner | None) -> Network:
         """Return what the parameters ask for, after a comparison where the network is "auto"."""
         if self.backbone != "auto":
             return self._asked(self.backbone)
@@ -583,40 +546,11 @@ class TopTuner(UpdatableClassifier, CautiousClassifier):
         )
         return self._asked(choose_backbone(self.backbones_, self.time_budget))
 
-    def _network(self, network: _Network | None = None) -> tuple[Backbone, Engine]:
-        """Load a network on its first use; that of the fit if none is given."""
-        wanted = network or getattr(self, "_fitted_network", None) or self._asked(self.backbone)
-        loaded: tuple[Any, Backbone, Engine] | None = getattr(self, "_loaded", None)
-        if loaded is None or loaded[0] != (wanted, self.cache):
-            loaded = self._loaded = ((wanted, self.cache), *self._load(wanted))
-        return loaded[1], loaded[2]
-
-    def _load(self, network: _Network) -> tuple[Backbone, Engine]:
-        backbone = load_backbone(
-            network.name, layers=network.layers, view=network.view, resolution=network.resolution
-        )
-        folder = cache_dir() if self.cache == "auto" else self.cache
-        engine = make_engine(
-            backbone, precision=network.precision, cache=None if folder is None else Path(folder)
-        )
-        return backbone, engine
-
-    def _check_provenance(
-        self, provenance: dict[str, Any], what: str, *, network: _Network | None = None
-    ) -> None:
-        """Refuse what was made by another network than the one this tuner has here."""
-        backbone, _ = self._network(network)
-        check_provenance(backbone, provenance, what)
-
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         if self.task == "regression":  # so that splitters do not look for classes
             tags.estimator_type = "regressor"
         return tags
-
-    def __getstate__(self) -> dict[str, Any]:
-        state: dict[str, Any] = super().__getstate__()
-        return {name: value for name, value in state.items() if name != "_loaded"}
 
     def _rows(self, features: Features) -> Rows:
         """Features as the head takes them, normalised a block at a time."""

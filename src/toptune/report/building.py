@@ -87,8 +87,7 @@ def build_report(
     DataError
         If the data cannot be used, or has a class that the model does not know.
     """
-    tuner._check_fitted()
-    tuner._labels_task().require(("classification",), "a report is")
+    tuner._check_for_classes("a report is")
     folders = tuner.provenance_.get("image_folders", []) if image_folders is None else image_folders
     left_out = _left_out(tuner, folders)
     measured = left_out if data is None else _on_data(tuner, data, labels, split)
