@@ -179,7 +179,9 @@ class CautiousClassifier(ImageClassifier):
         -------
         ndarray of shape (n,)
             0 for what is usual among the training images, 1 for what one in six of them reaches;
-            larger is less alike. See `toptune.trust.novelty`.
+            larger is less alike. See `toptune.trust.novelty`. Images are compared with those that
+            are centers of the head, which are all images of a fit up to 3,000; images that were
+            added to the model later are not.
 
         Raises
         ------

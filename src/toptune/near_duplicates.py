@@ -8,8 +8,8 @@ import numpy as np
 
 from toptune.features import Features
 from toptune.features.taps import LAST
-from toptune.kernel import FeatureNormalizer
-from toptune.kernel.duplicates import joined_groups, near_duplicate_groups
+from toptune.kernel.duplicates import joined_groups
+from toptune.trust.leakage import near_duplicates
 
 #: Value of `groups` that has them found from the features.
 NEAR_DUPLICATES = "near-duplicates"
@@ -20,14 +20,8 @@ def with_near_duplicates(features: Features) -> Features:
 
     What counts is the network's own pooled output, where it is among the features.
     """
-    widths = list(features.groups.values())
-    place = list(features.groups).index(LAST) if LAST in features.groups else None
-    first, end = (
-        (0, sum(widths)) if place is None else (sum(widths[:place]), sum(widths[: place + 1]))
-    )
-    X = features.X[:, first:end].astype(np.float32)
     classes = features.labels if features.label_kind == "class" else None
-    codes = near_duplicate_groups(FeatureNormalizer().fit_transform(X), classes)
+    codes = near_duplicates(features.X, features.groups, classes, layer=LAST)
     if features.image_groups is not None:
         codes = joined_groups(codes, features.image_groups)
     # No group that somebody names later has such a name by accident.

@@ -28,7 +28,7 @@ from toptune.features import (
 )
 from toptune.features.backbones import View
 from toptune.features.taps import LAST
-from toptune.images import Images, ImageSet, ImageSource, folder_of, unlabelled_images
+from toptune.images import Images, ImageSet, ImageSource, unlabelled_images, with_folder
 from toptune.kernel import FeatureNormalizer, Rows
 from toptune.kernel.estimators import Kernel
 from toptune.metrics import Evaluation
@@ -223,9 +223,7 @@ class TopTuner(NetworkedClassifier, UpdatableClassifier, CautiousClassifier):
         )
         network = self._chosen(image_set, centers)
         features = self._extract(image_set, network=network)
-        if (folder := folder_of(image_set)) is not None:
-            provenance = {**features.provenance, "image_folders": [folder]}
-            features = replace(features, provenance=provenance)
+        features = replace(features, provenance=with_folder(features.provenance, image_set))
         if found:
             features = with_near_duplicates(features)
         return self._fit_features(features, names, network, centers)

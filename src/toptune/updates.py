@@ -23,17 +23,15 @@ from numpy.typing import ArrayLike, NDArray
 from toptune.classifier import ImageClassifier, check_finite, given_images
 from toptune.errors import DataError, DataWarning
 from toptune.features import Features
-from toptune.images import Images, ImageSet, ImageSource, Quarantined
-from toptune.images.sources import group_names
+from toptune.images import Images, ImageSet, ImageSource, Quarantined, with_folder
 from toptune.kernel import FeatureNormalizer, KernelClassifier, Rows
 from toptune.kernel.kept import Keep
 from toptune.metrics import Evaluation
+from toptune.naming import check_distinct, check_several_groups, joined_groups, listed
 from toptune.tasks import Classification, Task, TaskName, warn_of_lone_images
 
 #: Names that images in memory get, which have none of their own.
 _NUMBERED = re.compile(r"image-(\d+)")
-#: Names listed in a message.
-_SHOWN = 3
 
 _U = TypeVar("_U", bound="UpdatableClassifier")
 
@@ -120,7 +118,10 @@ class UpdatableClassifier(ImageClassifier):
             )
         self._check_for_classes("partial_fit is")
         image_set, names = given_images(data, labels, **given)  # type: ignore[arg-type]
-        return self._add(self._extract(self._numbered(image_set)), names, reselect)
+        image_set = self._numbered(image_set)
+        features = self._extract(image_set)
+        features = replace(features, provenance=with_folder(features.provenance, image_set))
+        return self._add(features, names, reselect)
 
     def partial_fit_features(self: _U, features: Features, *, reselect: bool = False) -> _U:
         """Add images whose features were extracted before, by this model's network.
@@ -151,11 +152,11 @@ class UpdatableClassifier(ImageClassifier):
         if features.labels is None:
             raise DataError("the images to add have no labels: training needs one label per image")
         check_finite(features)
-        _check_distinct((*self.ids_, *features.ids), "are in the model already, or twice here")
+        check_distinct((*self.ids_, *features.ids), "are in the model already, or twice here")
         start = time.perf_counter()
         known = dict(zip(map(str, self.classes_.tolist()), self.classes_, strict=True))
         y = np.array([known.get(c, names.get(c, c)) for c in features.labels.tolist()])
-        groups = _joined_groups((self, features), (self.ids_, features.ids))
+        groups = joined_groups((self.groups_, features.image_groups), (self.ids_, features.ids))
         head = self.head_.with_samples(
             Rows(features.X, transform=self.normalizer_.transform),
             y,
@@ -169,6 +170,7 @@ class UpdatableClassifier(ImageClassifier):
             groups=groups,
             centers=np.concatenate([self.center_features_, features.X]) if exact else None,
             quarantined=features.quarantined,
+            folders=features.provenance.get("image_folders", ()),
             start=start,
             extraction=features.seconds,
         )
@@ -176,13 +178,18 @@ class UpdatableClassifier(ImageClassifier):
 
     # ------------------------------------------------------------------------------ forgetting
 
-    def forget(self: _U, ids: str | Iterable[str], *, reselect: bool = False) -> _U:
+    def forget(
+        self: _U, ids: str | Iterable[str], *, drop_centers: bool = False, reselect: bool = False
+    ) -> _U:
         """Take training images out of the model, exactly.
 
         Parameters
         ----------
         ids : str or list of str
             Names as in ``ids_``.
+        drop_centers : bool, default=False
+            Where not all images are centers: also take those of them that are centers from the
+            centers, so that nothing of them stays. It takes longer, about as a refit.
         reselect : bool, default=False
             Choose the penalty again by leave-one-out.
 
@@ -200,26 +207,29 @@ class UpdatableClassifier(ImageClassifier):
         Warns
         -----
         DataWarning
-            If some of them are centers, whose features stay in the model.
+            If some of them stay centers: their features stay in the model.
         """
         self._check_for_classes("forget is")
         start = time.perf_counter()
         names = {ids} if isinstance(ids, str) else set(ids)
         if unknown := sorted(names - set(self.ids_)):
             raise DataError(
-                f"the model was not trained on {_listed(unknown)}: names are those of ids_"
+                f"the model was not trained on {listed(unknown)}: names are those of ids_"
             )
         gone = np.array([name in names for name in self.ids_], dtype=bool)
         groups = None if self.groups_ is None else self.groups_[~gone]
-        _check_several_groups(groups)
-        head = self.head_.without_samples(gone, centers=self._center_rows())
-        exact = len(head.centers_) < len(self.center_features_)
-        staying = np.count_nonzero(head.center_indices_ < 0)
-        staying -= np.count_nonzero(self.head_.center_indices_ < 0)
-        if staying:
+        check_several_groups(groups)
+        head = self.head_.without_samples(
+            gone, drop_centers=drop_centers, centers=self._center_rows()
+        )
+        places = self.head_.center_indices_
+        there = (places < 0) | ~gone[places]
+        dropped = len(head.centers_) < len(there)
+        if not dropped and not there.all():
             warnings.warn(
-                f"{staying} of the forgotten images are centers: nothing was learned from them any "
-                "more, but their features stay in the model, until it is trained anew",
+                f"{np.count_nonzero(~there)} of the forgotten images are centers: nothing of their "
+                "labels is left, but their features stay in the model; drop_centers=True takes "
+                "them out too",
                 DataWarning,
                 stacklevel=2,
             )
@@ -227,7 +237,7 @@ class UpdatableClassifier(ImageClassifier):
             head.reselected() if reselect else head,
             ids=tuple(name for name in self.ids_ if name not in names),
             groups=groups,
-            centers=self.center_features_[~gone] if exact else None,
+            centers=self.center_features_[there] if dropped else None,
             start=start,
         )
         return self
@@ -279,18 +289,19 @@ class UpdatableClassifier(ImageClassifier):
             raise DataError(f"{len(everyone)} models need as many prefixes, got {len(prefixes)}")
         marks = prefixes or [""] * len(everyone)
         ids = [tuple(p + i for i in m.ids_) for p, m in zip(marks, everyone, strict=True)]
-        _check_distinct(
+        check_distinct(
             tuple(name for names in ids for name in names),
             "are in several of the models: give prefixes that tell them apart",
         )
         head = self.head_
+        named = [model.groups_ for model in everyone]
         for k, model in enumerate(others, start=2):
-            groups = _joined_groups(everyone[:k], ids[:k], marks[:k])
+            groups = joined_groups(named[:k], ids[:k], marks[:k])
             head = head.merged(model.head_, groups=groups)
         self._become(
             head.reselected() if reselect else head,
             ids=tuple(name for names in ids for name in names),
-            groups=_joined_groups(everyone, ids, marks),
+            groups=joined_groups(named, ids, marks),
             quarantined=tuple(item for model in others for item in model.quarantined_),
             start=start,
         )
@@ -333,6 +344,7 @@ class UpdatableClassifier(ImageClassifier):
         groups: NDArray[np.str_] | None,
         centers: NDArray[Any] | None = None,
         quarantined: tuple[Quarantined, ...] = (),
+        folders: Sequence[str] = (),
         start: float,
         extraction: float = 0.0,
     ) -> None:
@@ -350,6 +362,9 @@ class UpdatableClassifier(ImageClassifier):
             "fit": time.perf_counter() - start - selecting,
         }
         self.quarantined_ = (*self.quarantined_, *quarantined)
+        known = self.provenance_.get("image_folders", [])
+        if new := [folder for folder in folders if folder not in known]:
+            self.provenance_ = {**self.provenance_, "image_folders": [*known, *new]}
 
     def _numbered(self, images: ImageSet) -> ImageSet:
         """Give images in memory, which are numbered, the numbers after those of the model."""
@@ -358,43 +373,3 @@ class UpdatableClassifier(ImageClassifier):
         known = [int(m[1]) for m in map(_NUMBERED.fullmatch, self.ids_) if m]
         first = max(known, default=-1) + 1
         return replace(images, ids=tuple(f"image-{first + k:06d}" for k in range(len(images))))
-
-
-def _joined_groups(
-    parts: Sequence[UpdatableClassifier | Features],
-    ids: Sequence[tuple[str, ...]],
-    marks: Sequence[str] | None = None,
-) -> NDArray[np.str_] | None:
-    """Return groups of the images of several models or features; None where none has any.
-
-    Images without a group are each a group of their own.
-    """
-    named = [p.image_groups if isinstance(p, Features) else p.groups_ for p in parts]
-    if all(groups is None for groups in named):
-        return None
-    names: list[str | None] = []
-    for groups, own, mark in zip(named, ids, marks or [""] * len(ids), strict=True):
-        names += [None] * len(own) if groups is None else [mark + name for name in groups.tolist()]
-    joined = group_names(names, [name for own in ids for name in own])
-    _check_several_groups(joined)
-    return joined
-
-
-def _check_several_groups(groups: NDArray[np.str_] | None) -> None:
-    if groups is not None and len(set(groups.tolist())) < 2:
-        raise DataError(
-            "all images would belong to one group: leave-one-out of whole groups would leave none"
-        )
-
-
-def _check_distinct(ids: Sequence[str], what: str) -> None:
-    """Refuse names that occur several times."""
-    seen: set[str] = set()
-    again = sorted({name for name in ids if name in seen or seen.add(name)})  # type: ignore[func-returns-value]
-    if again:
-        raise DataError(f"{_listed(again)} {what}: a name stands for one image")
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more

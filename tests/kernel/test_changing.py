@@ -134,6 +134,28 @@ def test_samples_are_taken_away(centers: str, weights: str) -> None:
     assert_unchanged(model, before)
 
 
+@pytest.mark.parametrize("weights", WEIGHTS)
+def test_centers_are_dropped_with_the_samples(weights: str) -> None:
+    model = fitted(OLD, "nystrom", weights)
+    gone = np.r_[model.center_indices_[:10], 0]
+    changed = model.without_samples(gone, drop_centers=True)
+    rows, Z = np.delete(OLD, gone), model.centers_[~np.isin(model.center_indices_, gone)]
+    assert len(Z) <= 20
+    assert np.array_equal(changed.centers_, Z)
+    assert np.array_equal(X[rows][changed.center_indices_], Z)
+    assert np.abs(scores(changed) - dense(model, rows, Z, scored=NEW)).max() < CLOSE
+    out = np.arange(len(rows)) == 7
+    left = dense(changed, rows, Z, scored=X[rows[7:8]], left_out=out)
+    assert np.abs(changed.loo_decision_function_[7] - left).max() < CLOSE
+
+
+def test_a_model_keeps_a_center() -> None:
+    model = KernelClassifier(n_centers=3, bandwidth=2.5, penalty=1e-4, random_state=0)
+    model.fit(X[OLD], Y[OLD])
+    with pytest.raises(DataError, match="no center would be left"):
+        model.without_samples(model.center_indices_, drop_centers=True)
+
+
 @pytest.mark.parametrize(("centers", "weights"), KINDS)
 def test_taking_away_what_was_added_gives_the_model_back(centers: str, weights: str) -> None:
     model = fitted(OLD, centers, weights)
@@ -334,6 +356,22 @@ def test_an_exact_model_needs_nothing_but_its_centers() -> None:
     found = restored(model, "nothing")
     changed = found.with_samples(X[MORE], Y[MORE])
     assert np.abs(scores(changed) - scores(model.with_samples(X[MORE], Y[MORE]))).max() < 1e-9
+
+
+def test_what_is_too_large_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("toptune.kernel.kept.KEPT_BYTES", 8 * 110 * 30 - 1)
+    model = fitted(OLD, "nystrom", "none")
+    added = model.with_samples(X[MORE], Y[MORE])  # sums are kept
+    assert np.array_equal(
+        added.dual_coef_, restored(model, "sums").with_samples(X[MORE], Y[MORE]).dual_coef_
+    )
+    with pytest.raises(NotKeptError, match=r"its kernel rows take 0\.0 GB and were not kept"):
+        model.without_samples([0])
+    with pytest.raises(NotKeptError, match="needs a sum for each class, and its kernel rows"):
+        fitted(OLD, "nystrom", "balanced").with_samples(X[MORE], Y[MORE])
+    exact = fitted(OLD, "exact", "none")  # its kernel matrix is computed again
+    straight = fitted(np.concatenate([OLD, MORE]), "exact", "none")
+    assert np.abs(scores(exact.with_samples(X[MORE], Y[MORE])) - scores(straight)).max() < CLOSE
 
 
 @pytest.mark.parametrize(

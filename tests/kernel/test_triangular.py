@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 from toptune.kernel.triangular import (
     add_gram,
     lower_gram,
+    pack_lower,
     symmetric,
     triangular_inverse,
+    unpack_lower,
     upper_matmul,
 )
 
@@ -37,3 +40,12 @@ def test_the_inverse_of_a_triangular_matrix(m: int, dtype: torch.dtype, toleranc
     assert torch.equal(inverse, torch.tril(inverse))
     # condition number at most sqrt(5), m rounding errors
     torch.testing.assert_close(inverse @ L, torch.eye(m, dtype=dtype), rtol=0, atol=tolerance)
+
+
+def test_a_packed_triangle_comes_back() -> None:
+    A = np.array([[1.0, 2.0, 4.0], [2.0, 3.0, 5.0], [4.0, 5.0, 6.0]])
+    packed = pack_lower(A)
+    assert packed.tolist() == [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
+    assert np.array_equal(unpack_lower(packed, 3), A)
+    with pytest.raises(ValueError, match=r"triangle of 4 rows has not the shape \(6,\)"):
+        unpack_lower(packed, 4)

@@ -55,6 +55,10 @@ def forget(
         list[str], typer.Argument(help="Names of training images, as toptune fit listed them.")
     ],
     out: Out,
+    drop_centers: Annotated[
+        bool,
+        typer.Option("--drop-centers", help="Take those that are centers from the centers too."),
+    ] = False,
     reselect: Reselect = False,
     keep: options.Keep = "auto",
     backbone: options.OtherBackbone = None,
@@ -68,7 +72,7 @@ def forget(
 
     tuner = TopTuner.load(model, backbone=backbone)
     before = len(tuner.ids_)
-    tuner.forget(ids, reselect=reselect)
+    tuner.forget(ids, drop_centers=drop_centers, reselect=reselect)
     tuner.save(out, keep=kept)
     _report(tuner, before, out, json=json)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
@@ -94,8 +94,9 @@ def kept(keep: str) -> Any:
         If there is no such choice.
     """
     from toptune.errors import DataError
+    from toptune.kernel.kept import Keep as Kept
 
-    known = ("auto", "nothing", "sums", "rows")
+    known = ("auto", *get_args(Kept))
     if keep not in known:
         raise DataError(f"keep must be one of {', '.join(known)}, got {keep!r}")
     return keep

@@ -1,5 +1,6 @@
 """The kernel head: feature arrays in, labels and probabilities out. It never sees an image."""
 
+from toptune.kernel.changing import ChangeableClassifier
 from toptune.kernel.estimators import KernelClassifier, KernelRegressor
 from toptune.kernel.kernels import KERNELS
 from toptune.kernel.normalization import FeatureNormalizer
@@ -11,6 +12,7 @@ from toptune.kernel.terms import ScoreTerms
 __all__ = [
     "KERNELS",
     "Candidate",
+    "ChangeableClassifier",
     "FeatureNormalizer",
     "KernelClassifier",
     "KernelRegressor",

@@ -11,7 +11,6 @@ Letters: n samples, d features, c classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,12 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from toptune.kernel.cholesky import NotPositiveDefiniteError
 from toptune.kernel.exact import ExactSolution, exact_solution
-from toptune.kernel.selection import PENALTIES, Index, descend_penalties
-
-#: Loss of leave-one-out scores (k, c) of some of the samples.
-Loss = Callable[[Tensor, Index], Tensor]
 
 
 def signs(
@@ -91,30 +85,14 @@ class ExactStatistics:
         weights: NDArray[np.float64],  # (c,)
         penalty: float,
         groups: NDArray[np.intp] | None,  # (n,)
-    ) -> Tensor:  # (n, c)
-        """Predictions for every sample by the model fitted without it, or without its group."""
-        return self._solution(weights, penalty).leave_one_out(groups)
+        rows: NDArray[np.intp] | None = None,  # (b,)
+    ) -> Tensor:  # (n, c) or (b, c)
+        """Predictions for every sample by the model fitted without it, or without its group.
 
-    def best_penalty(
-        self,
-        weights: NDArray[np.float64],  # (c,)
-        groups: NDArray[np.intp] | None,  # (n,)
-        loss: Loss,
-        *,
-        start: float,
-        rows: NDArray[np.intp],
-    ) -> float:
-        """Penalty of least leave-one-out loss, walking from `start`; `rows` has no effect here."""
-
-        def evaluate(penalty: float) -> tuple[float, None]:
-            try:
-                scores = self.leave_one_out(weights, penalty, groups)
-            except NotPositiveDefiniteError:
-                return np.inf, None
-            return float(loss(scores, slice(None))), None
-
-        begin = min(PENALTIES, key=lambda p: abs(np.log(p / start)))
-        return descend_penalties(evaluate, start=begin, penalties=PENALTIES)[0]
+        `rows` are some of the samples; None: all.
+        """
+        scores = self._solution(weights, penalty).leave_one_out(groups)
+        return scores if rows is None else scores[rows]
 
     def _solution(self, weights: NDArray[np.float64], penalty: float) -> ExactSolution:
         K = self.K.double()

@@ -27,11 +27,17 @@ from torch import Tensor
 from toptune.errors import DataError, NotKeptError
 from toptune.kernel.bordering import ExactStatistics, signs
 from toptune.kernel.calibration import calibrated_log_loss
+from toptune.kernel.cholesky import NotPositiveDefiniteError
 from toptune.kernel.coverage import Coverage, quantile_rows
 from toptune.kernel.kept import KeepingClassifier
 from toptune.kernel.nystrom import PENALTY_ROWS, nystrom_system, whitening
 from toptune.kernel.operators import KernelOperator, Rows
-from toptune.kernel.selection import Index, selection_subset, whole_group_subset
+from toptune.kernel.selection import (
+    PENALTIES,
+    descend_penalties,
+    selection_subset,
+    whole_group_subset,
+)
 from toptune.kernel.updating import NystromStatistics
 
 _C = TypeVar("_C", bound="ChangeableClassifier")
@@ -40,8 +46,7 @@ _C = TypeVar("_C", bound="ChangeableClassifier")
 class ChangeableClassifier(KeepingClassifier):
     """Changes of a fitted `KernelClassifier`.
 
-    Of direct and exact solutions with the squared loss, one label per sample and no sample weights:
-    others keep no sums, and say so with a `NotKeptError`.
+    With several labels, sample weights or an iterative solver there are none: `NotKeptError`.
     """
 
     # ------------------------------------------------------------------------------- changes
@@ -109,19 +114,20 @@ class ChangeableClassifier(KeepingClassifier):
         self: _C,
         rows: NDArray[np.intp] | NDArray[np.bool_],
         *,
+        drop_centers: bool = False,
         centers: Rows | None = None,
     ) -> _C:
         """Return the classifier of the other samples.
-
-        Centers that are among them stay centers, unless all samples are; their ``center_indices_``
-        become -1.
 
         Parameters
         ----------
         rows : ndarray
             Positions of the samples to take away, or a mask of n truth values.
+        drop_centers : bool, default=False
+            Centers among them stay centers, with `center_indices_` of -1, or go too: then it is the
+            fit with the other centers. Where all samples are centers, they go in any case.
         centers : Rows, optional
-            Features of the centers where they are known more precisely than in ``centers_``.
+            Features of the centers where they are known more precisely than in `centers_`.
 
         Returns
         -------
@@ -132,31 +138,33 @@ class ChangeableClassifier(KeepingClassifier):
         NotKeptError
             If the fit kept no sums, or not what each sample contributed to them.
         DataError
-            If a class would lose its last sample.
+            If a class would lose its last sample, or the model its last center.
         """
         check_is_fitted(self)
         statistics = self._statistics(centers)
         kept = np.ones(len(statistics.codes), dtype=bool)
         kept[rows] = False
+        if kept.all():
+            return copy.copy(self)
         lost = np.setdiff1d(statistics.codes, statistics.codes[kept])
         if len(lost):
             names = ", ".join(str(label) for label in self.classes_[lost].tolist())
             raise DataError(
                 f"nothing would be left of {names}: a model of fewer classes is trained anew"
             )
-        Z = self.centers_
-        if kept.all():
-            return copy.copy(self)
+        Z, places = self.centers_, self.center_indices_
+        there = (places < 0) | kept[places]
+        indices = np.where(there & (places >= 0), (np.cumsum(kept) - 1)[places], -1)
         if isinstance(statistics, ExactStatistics):
-            statistics, Z = statistics.without(kept), Z[kept]
-            indices = np.arange(len(Z))
+            statistics, Z, indices = statistics.without(kept), Z[there], indices[there]
         else:
             if not statistics.has_rows:
                 raise NotKeptError(f"images cannot be taken away: {self._rowless}")
             weights = self._class_weights(self.classes_, statistics.codes)
             statistics = statistics.without(kept, weights)
-            here = (self.center_indices_ >= 0) & kept[self.center_indices_]
-            indices = np.where(here, (np.cumsum(kept) - 1)[self.center_indices_], -1)
+            if drop_centers and not there.all():
+                statistics = statistics.at_centers(there, self._whiten_of(there, statistics))
+                Z, indices = Z[there], indices[there]
         groups = None if self._groups is None else self._groups[kept]
         return self._changed(statistics, self.classes_, groups, centers=Z, indices=indices)
 
@@ -289,22 +297,25 @@ class ChangeableClassifier(KeepingClassifier):
         statistics = self._statistics()
         if not statistics.has_rows:
             raise NotKeptError(f"the penalty cannot be chosen again: {self._rowless}")
-        codes = torch.as_tensor(statistics.codes)
         weights = self._class_weights(self.classes_, statistics.codes)
-        w = torch.as_tensor(weights)[codes]
-
-        def loss(scores: Tensor, rows: Index) -> Tensor:
-            return calibrated_log_loss(scores.cpu(), codes[rows], w[rows])
-
         random_state = check_random_state(self.random_state)
         rows = (
             selection_subset(statistics.codes, PENALTY_ROWS, random_state=random_state)
             if self._groups is None
             else whole_group_subset(self._groups, PENALTY_ROWS, random_state=random_state)
         )
-        penalty = statistics.best_penalty(
-            weights, self._groups, loss, start=self.penalty_, rows=rows
-        )
+        codes = torch.as_tensor(statistics.codes[rows])
+        w = torch.as_tensor(weights)[codes]
+
+        def evaluate(penalty: float) -> tuple[float, None]:
+            try:
+                scores = statistics.leave_one_out(weights, penalty, self._groups, rows)
+            except NotPositiveDefiniteError:
+                return np.inf, None
+            return float(calibrated_log_loss(scores.cpu(), codes, w)), None
+
+        near = min(PENALTIES, key=lambda p: abs(np.log(p / self.penalty_)))
+        penalty, _, _ = descend_penalties(evaluate, start=near, penalties=PENALTIES)
         changed = copy.copy(self)
         changed.penalty_ = penalty
         seconds = time.perf_counter() - start
@@ -352,6 +363,17 @@ class ChangeableClassifier(KeepingClassifier):
         return NystromStatistics.of_rows(
             whiten, Phi, statistics.codes, weights, balanced=self._balanced()
         )
+
+    def _whiten_of(
+        self,
+        kept: NDArray[np.bool_],  # (m,)
+        statistics: NystromStatistics,
+    ) -> Tensor:  # (m', m')
+        """L^-T of some of the centers."""
+        if not kept.any():
+            raise DataError("no center would be left: train anew")
+        Z = replace(self._center_rows().take(kept), dtype=statistics.whiten.dtype)
+        return whitening(KernelOperator(Z, Z.all(), self.kernel_, self.bandwidth_))
 
     def _check_same_centers(self, other: ChangeableClassifier) -> None:
         """Refuse a classifier whose sums do not add to those of this one."""

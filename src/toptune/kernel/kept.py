@@ -107,12 +107,11 @@ class KeepingClassifier(KernelEstimator):
         )
         rows = quantile_rows(len(problem), solution.centers)
         Phi = (
-            system.Phi[rows]
-            if system.Phi is not None
+            self._kept.Phi[0][rows]
+            if self._kept.Phi
             else upper_matmul(system.operator.block(rows), system.whiten)
         )
-        weight = system.sqrt_w[rows, None] if system.Phi is not None else 1.0
-        parts = self._parts(problem.X.take(rows), Phi / weight)
+        parts = self._parts(problem.X.take(rows), Phi)
         self._coverage = Coverage.of(len(problem), parts)
 
     def _statistics(self, centers: Rows | None = None) -> Statistics:

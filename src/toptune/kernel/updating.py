@@ -30,16 +30,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from toptune.errors import NotKeptError
-from toptune.kernel.bordering import Loss, signs
-from toptune.kernel.exact import PenaltyPath
+from toptune.kernel.bordering import signs
 from toptune.kernel.left_out import whole_groups
 from toptune.kernel.nystrom import NystromSums, NystromSystem, left_out_scores
 from toptune.kernel.operators import rows_per_block
-from toptune.kernel.selection import PENALTIES, Index, best_penalty
+from toptune.kernel.selection import Index
 from toptune.kernel.triangular import triangular_inverse, upper_matmul
 
 #: Rows summed in float64 at a time.
 ROWS_AT_A_TIME = 4096
+#: Rows of L^-T turned to float64 at a time.
+WHITEN_ROWS_AT_A_TIME = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,8 +192,23 @@ class NystromStatistics:
         """
         if torch.equal(whiten, self.whiten):
             return self
+        everything = np.ones(len(whiten), dtype=bool)
+        return self.at_centers(everything, whiten)
+
+    def at_centers(
+        self,
+        kept: NDArray[np.bool_],  # (m,)
+        whiten: Tensor,  # (m', m')
+    ) -> NystromStatistics:
+        """Return the same for some of the centers, with their own `whiten`.
+
+        Phi' = K_nm P L'^-T = Phi R, P choosing columns: sums follow without any sample.
+        """
         assert self.grams is not None
-        R = torch.linalg.solve_triangular(self.whiten.double(), whiten.double(), upper=True)
+        P = torch.eye(len(kept), dtype=torch.float64, device=whiten.device)[
+            :, torch.as_tensor(kept)
+        ]
+        R = torch.linalg.solve_triangular(self.whiten.double(), P, upper=True) @ whiten.double()
         Phi = self.Phi
         return replace(
             self,
@@ -224,61 +240,43 @@ class NystromStatistics:
     ) -> Tensor:  # (m, c) float64
         """Coefficients alpha on the centers at one penalty."""
         sums = self.sums(weights)
-        beta = torch.cholesky_solve(sums.PhitY, sums.factor(penalty))
-        return self.whiten.double() @ beta
+        L = sums.factor(penalty)
+        half = torch.linalg.solve_triangular(L, sums.PhitY, upper=False)
+        beta = torch.linalg.solve_triangular(L.mT, half, upper=True)
+        # In float64 a block at a time: fresh memory for all of it would cost more than the product.
+        blocks = torch.split(self.whiten, WHITEN_ROWS_AT_A_TIME)
+        return torch.cat([block.double() @ beta for block in blocks])
 
     def leave_one_out(
         self,
         weights: NDArray[np.float64],  # (c,)
         penalty: float,
         groups: NDArray[np.intp] | None,  # (n,)
-    ) -> Tensor:  # (n, c)
+        rows: NDArray[np.intp] | None = None,  # (b,)
+    ) -> Tensor:  # (n, c) or (b, c)
         """Predictions for every sample by the model fitted without it, or without its group.
+
+        `rows` are some of the samples, of a group all or none; None: all samples.
 
         Raises
         ------
         NotKeptError
-            If there are no rows.
+            If there are no rows phi_i.
         """
-        Phi = self.rows("leave-one-out after a change")
-        sums = self.sums(weights)
+        Phi, codes, sums = self.rows("leave-one-out after a change"), self.codes, self.sums(weights)
+        if rows is not None:
+            Phi, codes = Phi[rows], codes[rows]
+            groups = None if groups is None else groups[rows]
         factor = sums.factor(penalty)
         half = torch.linalg.solve_triangular(factor, sums.PhitY, upper=False).to(Phi.dtype)
         T = triangular_inverse(factor).T.to(Phi.dtype)
-        sqrt_w = self._sqrt_w(weights, Phi)
+        sqrt_w = torch.as_tensor(weights[codes]).to(Phi).sqrt()
 
-        def whitened(rows: Index) -> Tensor:  # (b, m)
-            return upper_matmul(Phi[rows], T).mul_(sqrt_w[rows, None])
+        def whitened(block: Index) -> Tensor:  # (b, m)
+            return upper_matmul(Phi[block], T).mul_(sqrt_w[block, None])
 
-        Y = signs(self.codes, len(weights), Phi)
+        Y = signs(codes, len(weights), Phi)
         return left_out_scores(whitened, _blocks(Phi, groups), half, Y, sqrt_w, groups)
-
-    def best_penalty(
-        self,
-        weights: NDArray[np.float64],  # (c,)
-        groups: NDArray[np.intp] | None,  # (n,)
-        loss: Loss,
-        *,
-        start: float,
-        rows: NDArray[np.intp],
-    ) -> float:
-        """Penalty of least leave-one-out loss of some rows; `start` has no effect here.
-
-        `rows` hold all samples of a group or none.
-        """
-        Phi, sums = self.rows("choosing the penalty")[rows], self.sums(weights)
-        s, U = torch.linalg.eigh(sums.gram)
-        sqrt_w = self._sqrt_w(weights, Phi)[rows]
-        path = PenaltyPath(
-            (Phi @ U.to(Phi.dtype)).mul_(sqrt_w[:, None]),
-            s.clamp(min=0.0).to(Phi.dtype),
-            (U.T @ sums.PhitY).to(Phi.dtype),
-            signs(self.codes[rows], len(weights), Phi),
-            sqrt_w,
-            sums.weight,
-            None if groups is None else groups[rows],
-        )
-        return best_penalty(path, PENALTIES, lambda S: loss(S, rows), bandwidth=np.nan)[0].penalty
 
     def sums(self, weights: NDArray[np.float64]) -> NystromSums:
         """Return the sums at some weights of the classes."""
@@ -289,9 +287,6 @@ class NystromStatistics:
         Phitw = weighted.sum(1)
         counts = np.bincount(self.codes, minlength=len(weights))
         return NystromSums(gram, 2.0 * weighted - Phitw[:, None], Phitw, float(counts @ weights))
-
-    def _sqrt_w(self, weights: NDArray[np.float64], like: Tensor) -> Tensor:  # (n,)
-        return torch.as_tensor(weights[self.codes]).to(like).sqrt()
 
     def _moved(
         self,

@@ -1,0 +1,67 @@
+"""Names of images and of their groups, when images of several origins come together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toptune.errors import DataError
+from toptune.images.sources import group_names
+
+#: Names listed in a message.
+SHOWN = 3
+
+
+def joined_groups(
+    parts: Sequence[NDArray[np.str_] | None],
+    ids: Sequence[tuple[str, ...]],
+    prefixes: Sequence[str] | None = None,
+) -> NDArray[np.str_] | None:
+    """Return the groups of all images; None where no origin has any.
+
+    Parameters
+    ----------
+    parts : sequence
+        Groups of the images of each origin, or None.
+    ids : sequence
+        Names of the images of each origin: one without a group is a group of its own.
+    prefixes : sequence of str, optional
+        Put before the names of groups, one for each origin.
+
+    Raises
+    ------
+    DataError
+        If all images would be of one group.
+    """
+    if all(groups is None for groups in parts):
+        return None
+    names: list[str | None] = []
+    for groups, own, mark in zip(parts, ids, prefixes or [""] * len(ids), strict=True):
+        names += [None] * len(own) if groups is None else [mark + name for name in groups.tolist()]
+    joined = group_names(names, [name for own in ids for name in own])
+    check_several_groups(joined)
+    return joined
+
+
+def check_several_groups(groups: NDArray[np.str_] | None) -> None:
+    """Refuse images that are all of one group."""
+    if groups is not None and len(set(groups.tolist())) < 2:
+        raise DataError(
+            "all images would belong to one group: leave-one-out of whole groups would leave none"
+        )
+
+
+def check_distinct(ids: Sequence[str], what: str) -> None:
+    """Refuse names that occur several times; `what` says what that means."""
+    values, counts = np.unique(np.array(ids, dtype=object), return_counts=True)
+    again = values[counts > 1].tolist()
+    if again:
+        raise DataError(f"{listed(again)} {what}: a name stands for one image")
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return the first names and the number of the others, for a message."""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
