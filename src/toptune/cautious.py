@@ -87,7 +87,7 @@ class CautiousClassifier(ImageClassifier):
         self._check_fitted()
         for name, wanted in (("coverage", coverage), ("reject", reject)):
             if wanted is not None:
-                self._labels_task().require(("classification",), f"{name}= is")
+                self._check_for_classes(f"{name}= is")
         # Before any work: what was asked for may be impossible.
         lowest = None if coverage is None else self._set_threshold(coverage)
         highest = None if reject is None else self._unknown_threshold(reject)
@@ -188,8 +188,7 @@ class CautiousClassifier(ImageClassifier):
         DataError
             If an image cannot be read.
         """
-        self._check_fitted()
-        self._labels_task().require(("classification",), "unknown_score is")
+        self._check_for_classes("unknown_score is")
         return self._unknown_scores(self._extract(unlabelled_images(images), strict=True))
 
     # -------------------------------------------------------------------------------- details

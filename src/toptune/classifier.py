@@ -216,6 +216,11 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         outputs = self._proba(features)
         return task.compare(features.labels, outputs, costs=costs, thresholds=thresholds)
 
+    def _check_for_classes(self, what: str) -> None:
+        """Refuse what only fitted models of classes can do."""
+        self._check_fitted()
+        self._labels_task().require(("classification",), what)
+
     def _check_fitted(self) -> None:
         if not hasattr(self, "classes_"):
             name = type(self).__name__

@@ -315,7 +315,7 @@ class TopTuner(ExtractingClassifier, UpdatableClassifier, CautiousClassifier):
         network: Network,
     ) -> None:
         """Train a head with the centers of another model."""
-        model._check_changeable("centers=")
+        model._check_for_classes("centers= is")
         if task.name != "classification":
             raise DataError(f"centers= is for classification, and these labels are for {task.name}")
         self._check_provenance(model.provenance_, "the model of the centers", network=network)
@@ -412,8 +412,7 @@ class TopTuner(ExtractingClassifier, UpdatableClassifier, CautiousClassifier):
             If there is not exactly one image, it cannot be read, the model does not know the
             label, or `n_images` or `cells` is out of its range.
         """
-        self._check_fitted()
-        self._task.require(("classification",), "explain is")
+        self._check_for_classes("explain is")
         backbone, engine = self._network()
         return explain_image(
             unlabelled_images(image),

@@ -116,7 +116,7 @@ class UpdatableClassifier(ImageClassifier):
                 f"groups={groups!r} needs all images at once: name the groups of those to add, or "
                 "train anew"
             )
-        self._check_changeable("partial_fit")
+        self._check_for_classes("partial_fit is")
         image_set, names = given_images(data, labels, **given)  # type: ignore[arg-type]
         image_set = self._numbered(image_set)
         features = self._extract(image_set)
@@ -144,7 +144,7 @@ class UpdatableClassifier(ImageClassifier):
         ModelFileError
             If the features come from another network, other layers or another preprocessing.
         """
-        self._check_changeable("partial_fit")
+        self._check_for_classes("partial_fit is")
         self._check_provenance(features.provenance, "these features")
         return self._add(features, {}, reselect)
 
@@ -209,7 +209,7 @@ class UpdatableClassifier(ImageClassifier):
         DataWarning
             If some of them stay centers: their features stay in the model.
         """
-        self._check_changeable("forget")
+        self._check_for_classes("forget is")
         start = time.perf_counter()
         names = {ids} if isinstance(ids, str) else set(ids)
         if unknown := sorted(names - set(self.ids_)):
@@ -278,12 +278,12 @@ class UpdatableClassifier(ImageClassifier):
         NotKeptError
             If one of them does not hold the sums that it takes.
         """
-        self._check_changeable("merge")
+        self._check_for_classes("merge is")
         start = time.perf_counter()
         others: list[_U] = [models] if isinstance(models, UpdatableClassifier) else list(models)
         everyone: list[_U] = [self, *others]
         for model in others:
-            model._check_changeable("merge")
+            model._check_for_classes("merge is")
             self._check_provenance(model.provenance_, "the model to merge")
         if prefixes is not None and len(prefixes) != len(everyone):
             raise DataError(f"{len(everyone)} models need as many prefixes, got {len(prefixes)}")
@@ -326,10 +326,6 @@ class UpdatableClassifier(ImageClassifier):
 
     def _set_task(self, task: Task[Any]) -> None:
         self._task, self.task_, self.classes_ = task, task.name, task.classes
-
-    def _check_changeable(self, what: str) -> None:
-        self._check_fitted()
-        self._task.require(("classification",), f"{what} is")
 
     def _center_rows(self) -> Rows:
         return Rows(self.center_features_, transform=self.normalizer_.transform)

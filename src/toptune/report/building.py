@@ -89,8 +89,7 @@ def build_report(
     NotKeptError
         If there is no data, and leave-one-out of a model that was changed is not known.
     """
-    tuner._check_fitted()
-    tuner._labels_task().require(("classification",), "a report is")
+    tuner._check_for_classes("a report is")
     folders = tuner.provenance_.get("image_folders", []) if image_folders is None else image_folders
     left_out, unknown = _left_out(tuner, folders)
     if data is not None:

@@ -32,7 +32,7 @@ class Classification(Task[KernelClassifier]):
         """Read classes; numbers that are not whole become classes by their text."""
         y = _classes_of(labelled, {} if labelled.label_kind == "number" else names)
         groups = labelled.image_groups if isinstance(labelled, Features) else labelled.groups
-        warn_of_lone_images(y, groups)
+        warn_of_lone_images(y, groups, stacklevel=5)
         classes, codes = np.unique(y, return_inverse=True)
         return Targets(classes, y, codes.astype(np.intp))
 
@@ -151,7 +151,9 @@ def _classes_of(labelled: Features | ImageSet, names: Mapping[str, Any]) -> NDAr
     return y
 
 
-def warn_of_lone_images(y: NDArray[Any], groups: NDArray[np.str_] | None) -> None:
+def warn_of_lone_images(
+    y: NDArray[Any], groups: NDArray[np.str_] | None, *, stacklevel: int = 4
+) -> None:
     """Warn of classes that leave-one-out leaves nothing of: those of one image, or of one group."""
     what = "image" if groups is None else "group"
     members = np.arange(len(y)) if groups is None else groups
@@ -162,5 +164,5 @@ def warn_of_lone_images(y: NDArray[Any], groups: NDArray[np.str_] | None) -> Non
             "because nothing else shows what the class looks like, and that also makes "
             "probabilities more cautious",
             DataWarning,
-            stacklevel=4,
+            stacklevel=stacklevel,
         )
