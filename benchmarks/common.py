@@ -95,10 +95,10 @@ def image_tasks(*, test_size: float = 0.3, seeds: Sequence[int] = (0, 1, 2)) -> 
             yield ImageTask(dataset.info.name, seed, images.subset(train), images.subset(test))
 
 
-def elpv_tasks(seeds: Sequence[int]) -> Iterator[Task]:
-    """Yield the solar cells with four grades, 75/25."""
+def elpv_tasks(seeds: Sequence[int], *, backbone: Backbone | None = None) -> Iterator[Task]:
+    """Yield the solar cells with four grades, 75/25; features as for `tasks`."""
     dataset = load_dataset("elpv_grades")
-    features = extract(dataset.images, load_backbone())
+    features = extract(dataset.images, backbone or load_backbone())
     for seed, train, test in _splits(dataset, seeds, test_size=0.25):
         yield Task("ELPV 4-grade", seed, train, test, features)
 

@@ -13,7 +13,9 @@ from typing import Any, get_type_hints
 
 TARGET = Path(__file__).with_name("reference.md")
 PARTS = ("errors", "images", "features", "kernel", "metrics", "learning_curve", "predictions")
-PARTS += ("classifier", "updates", "energy", "compare")
+PARTS += ("decisions", "thresholds", "tasks", "classifier", "updates", "cautious", "explain")
+PARTS += ("trust.labels", "trust.conformal", "trust.novelty", "trust.leakage", "audit", "report")
+PARTS += ("intervals", "energy", "compare")
 MODULES = ("toptune", *(f"toptune.{part}" for part in PARTS))
 HEADER = "# Reference\n\n<!-- Made by docs/build_reference.py: edit the docstrings, not this. -->"
 SECTION = re.compile(r"^([A-Z][a-z]+)\n-+\n", re.MULTILINE)

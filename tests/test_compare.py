@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from toptune import TopTuner
-from toptune import tuner as tuner_module
+from toptune import TopTuner, extracting
 from toptune.compare import Comparison, FineTuningPlan, compare
 from toptune.compare import fine_tuning as fine_module
 from toptune.compare import top_tuning as top_module
@@ -54,9 +53,9 @@ def converted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep the converted network between the comparisons, which would convert it every time."""
     folder = tmp_path_factory.mktemp("converted")
     with pytest.MonkeyPatch.context() as patch:
-        keeping = partial(tuner_module.make_engine, cache=folder)
+        keeping = partial(extracting.make_engine, cache=folder)
         patch.setattr(
-            tuner_module,
+            extracting,
             "make_engine",
             lambda b, *, precision, cache: keeping(b, precision=precision),
         )

@@ -18,16 +18,18 @@ SOURCE = Path(toptune.__file__).parent
 # A part, which is a module or a package of toptune, imports only from rows above its own.
 LAYERS = (
     ("errors",),
-    ("versions", "progress", "tensor_file", "energy", "measuring"),
+    ("versions", "progress", "tensor_file", "energy", "measuring", "decisions", "thresholds"),
     ("images",),
     ("features", "pages"),
     ("kernel", "training", "metrics", "learning_curve", "naming", "predictions"),
     ("trust", "intervals"),
-    ("model_file", "classifier", "explain"),
+    ("tasks",),
+    ("model_file", "classifier", "explain", "near_duplicates"),
     ("backbone_choice", "updates", "cautious"),
+    ("extracting",),
     ("tuner", "finetune"),
     ("diagnosis", "demo", "compare"),
-    ("report",),
+    ("audit", "report"),
     ("study",),
     ("cli",),
 )

@@ -13,6 +13,7 @@ from toptune.errors import ModelFileError, StorageError
 from toptune.images import Quarantined
 from toptune.kernel import FeatureNormalizer, KernelClassifier
 from toptune.model_file import FORMAT_VERSION, Model, read_model, write_model
+from toptune.tasks import Classification
 from toptune.tensor_file import load_tensors, save_tensors
 
 N, D = 30, 8
@@ -55,6 +56,8 @@ def fitted(
         provenance={"backbone": "tiny", "versions": {"torch": "2"}},
         quarantined=(Quarantined("folder/bad.png", "cut short"),),
         seconds={"fit": 0.25},
+        task=Classification,
+        classes=head.classes_,
     )
 
 

@@ -421,7 +421,8 @@ def test_the_file_is_safetensors_and_json(saved: Path) -> None:
     assert {entry["dtype"] for entry in header.values()} <= {"F16", "F32", "F64", "I64", "U8"}
     assert header["center_features"]["dtype"] == "F16"  # of several layers, as they were extracted
     assert header["center_features"]["shape"] == [16, 15304]
-    with pytest.raises(pickle.UnpicklingError):
+    # The first byte, of the header's length, may by chance be one that begins a pickle.
+    with pytest.raises((pickle.UnpicklingError, ValueError)):
         pickle.loads(content)
 
 

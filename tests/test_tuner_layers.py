@@ -18,6 +18,7 @@ from toptune import DataError, TopTuner
 from toptune.errors import BackboneError, DataWarning
 from toptune.features import Features, load_backbone
 from toptune.images import from_arrays
+from toptune.near_duplicates import with_near_duplicates
 
 N_PAIRS = 20
 
@@ -108,14 +109,14 @@ def test_groups_of_a_manifest(tiny_name: str, tmp_path: Path) -> None:
 
 
 def test_near_duplicates_are_joined_with_given_groups(tiny_name: str) -> None:
-    from toptune import tuner as module
-
     images, labels, _ = twins()
     pairs_of_twins = [f"set {k // 4}" for k in range(2 * N_PAIRS)]
     image_set = from_arrays(list(images), labels.tolist(), groups=pairs_of_twins)
     fitted = tuner(tiny_name).fit(image_set)
     features = fitted._extract(image_set)
-    assert len(set(module._near_duplicates(features).tolist())) == N_PAIRS // 2
+    groups = with_near_duplicates(features).image_groups
+    assert groups is not None
+    assert len(set(groups.tolist())) == N_PAIRS // 2
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from toptune.classifier import training_labels
 from toptune.errors import BackboneError, DataError, DataWarning
 from toptune.features import Backbone, Engine, extract, list_backbones
 from toptune.images import ImageSet, from_arrays, stratified_split
 from toptune.kernel import FeatureNormalizer, KernelClassifier, Rows
+from toptune.tasks import training_labels
 
 #: Images that candidates are compared on.
 COMPARED_IMAGES = 400

@@ -7,6 +7,7 @@ Prediction sets and "unknown" follow from how the training images did when they 
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toptune.classifier import ImageClassifier
+from toptune.decisions import Costs
 from toptune.errors import DataError
 from toptune.features import Features
 from toptune.images import Images, unlabelled_images
@@ -54,7 +56,7 @@ class CautiousClassifier(ImageClassifier):
         strict: bool = False,
         coverage: float | None = None,
         reject: float | None = None,
-    ) -> Predictions:
+    ) -> Predictions | Any:
         """Predict images of which some may be unreadable; those are listed, not predicted.
 
         Parameters
@@ -72,22 +74,26 @@ class CautiousClassifier(ImageClassifier):
         Returns
         -------
         Predictions
+            For other tasks `toptune.tasks.LabelPredictions` or `NumberPredictions`.
 
         Raises
         ------
         DataError
-            If not one image can be read, or, with `strict`, if one cannot; or there are too few
-            training images for that coverage or rate.
+            If not one image can be read, or, with `strict`, if one cannot; if there are too few
+            training images for that coverage or rate; or the task is not classification.
         ValueError
             If `coverage` or `reject` is not between 0 and 1.
         """
         self._check_fitted()
+        for name, wanted in (("coverage", coverage), ("reject", reject)):
+            if wanted is not None:
+                self._labels_task().require(("classification",), f"{name}= is")
         # Before any work: what was asked for may be impossible.
         lowest = None if coverage is None else self._set_threshold(coverage)
         highest = None if reject is None else self._unknown_threshold(reject)
         features = self._extract(unlabelled_images(images), strict=strict)
         proba = self._proba(features)
-        found = Predictions(features.ids, self.classes_, proba, features.quarantined)
+        found = self._labels_task().predictions(features.ids, proba, features.quarantined)
         if lowest is not None:
             found = replace(found, sets=proba >= lowest)
         if highest is not None:
@@ -96,14 +102,26 @@ class CautiousClassifier(ImageClassifier):
         return found
 
     def predict(
-        self, images: Images, *, coverage: float | None = None, reject: float | None = None
+        self,
+        images: Images,
+        *,
+        costs: Costs | None = None,
+        thresholds: Mapping[Any, float] | None = None,
+        coverage: float | None = None,
+        reject: float | None = None,
     ) -> NDArray[Any]:
-        """Most probable class of each image, or a set of classes, or "unknown".
+        """Decide for each image: its most probable class, a set of classes, or "unknown".
 
         Parameters
         ----------
         images : path, list of images or ImageSet
             As for `predict_proba`.
+        costs : mapping of mappings, or array-like of shape (c, c), optional
+            Cost of every decision (column) for every true class (row), by class or in the order of
+            `classes_`. The decision is the one of least expected cost.
+        thresholds : mapping, optional
+            Class to the probability from which on it is decided; see
+            `toptune.decisions.reach_thresholds`. With several labels per image 0.5 is the default.
         coverage : float, optional
             Return prediction sets that hold the true class with this probability: conformal sets
             on leave-one-out probabilities, of whole groups where the model has groups.
@@ -114,22 +132,26 @@ class CautiousClassifier(ImageClassifier):
         Returns
         -------
         ndarray of shape (n,), or of bool and shape (n, c)
-            Labels; with `reject` some are "unknown", and labels that are not text come in an array
-            of objects. With `coverage` an indicator matrix, columns in the order of `classes_`;
+            Labels, or numbers; with several labels per image their indicators, (n, c). With
+            `reject` some are "unknown", and labels that are not text come in an array of objects.
+            With `coverage` an indicator matrix, columns in the order of `classes_`;
             with both the sets of unknown images are empty.
 
         Raises
         ------
         DataError
             If an image cannot be read: rows must match the images. `classify` goes on instead.
-            If there are too few training images for that coverage or rate. If a class is itself
+            If costs or thresholds cannot be used, or are given with a coverage. If there are too
+            few training images for that coverage or rate. If a class is itself
             called "unknown": `classify` tells them apart.
         ValueError
             If `coverage` or `reject` is not between 0 and 1.
         """
         if coverage is None and reject is None:
-            return super().predict(images)
-        self._check_fitted()
+            return super().predict(images, costs=costs, thresholds=thresholds)
+        self.check_decision(costs=costs, thresholds=thresholds)
+        if coverage is not None and not (costs is None and thresholds is None):
+            raise DataError("costs and thresholds decide for one class, coverage= asks for a set")
         if coverage is None and UNKNOWN in self.classes_.tolist():
             raise DataError(
                 f"a class is called {UNKNOWN!r}, as images unlike the training images would be: "
@@ -140,7 +162,8 @@ class CautiousClassifier(ImageClassifier):
         if found.sets is not None:
             sets: NDArray[Any] = found.sets & ~unknown[:, None]
             return sets
-        labels = found.labels if found.labels.dtype.kind == "U" else found.labels.astype(object)
+        labels = found.decide(costs=costs, thresholds=thresholds)
+        labels = labels if labels.dtype.kind == "U" else labels.astype(object)
         answers: NDArray[Any] = np.where(unknown, UNKNOWN, labels)
         return answers
 
@@ -156,7 +179,9 @@ class CautiousClassifier(ImageClassifier):
         -------
         ndarray of shape (n,)
             0 for what is usual among the training images, 1 for what one in six of them reaches;
-            larger is less alike. See `toptune.trust.novelty`.
+            larger is less alike. See `toptune.trust.novelty`. Images are compared with those that
+            are centers of the head, which are all images of a fit up to 3,000; images that were
+            added to the model later are not.
 
         Raises
         ------
@@ -164,6 +189,7 @@ class CautiousClassifier(ImageClassifier):
             If an image cannot be read.
         """
         self._check_fitted()
+        self._labels_task().require(("classification",), "unknown_score is")
         return self._unknown_scores(self._extract(unlabelled_images(images), strict=True))
 
     # -------------------------------------------------------------------------------- details

@@ -1,16 +1,15 @@
 """ImageClassifier: what every classifier of images does alike, once it can score images.
 
 A subclass says how images become features (`_extract`) and features become probabilities
-(`_proba`). Here are the ways to give images, unreadable ones, and the comparison with labels.
+(`_proba`), and, where labels may be other than classes, what the task is (`_labels_task`). Here are
+the ways to give images, unreadable ones, and the comparison with labels.
 """
 
 from __future__ import annotations
 
 import os
-import warnings
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,19 +17,20 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import NotFittedError
 
-from toptune.errors import DataError, DataWarning
+from toptune.decisions import Costs
+from toptune.errors import DataError
 from toptune.features import Features
 from toptune.images import (
     Images,
     ImageSet,
     ImageSource,
-    folder_of,
     labelled_images,
     splits_of,
     unlabelled_images,
 )
-from toptune.metrics import Evaluation, evaluate_probabilities
+from toptune.metrics import Evaluation
 from toptune.predictions import Predictions
+from toptune.tasks import Classification, Task
 
 
 class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -50,9 +50,15 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     @abstractmethod
     def _proba(self, features: Features) -> NDArray[np.float64]:
-        """Class probabilities (n, c) of features."""
+        """Class probabilities (n, c) of features; whatever the task's outputs are."""
 
-    def classify(self, images: Images, *, strict: bool = False) -> Predictions:
+    def _labels_task(self) -> Task[Any]:
+        """Return what labels are, and how answers are given and judged."""
+        return Classification(self.classes_)
+
+    # The results are those of classification unless the task is another one.
+
+    def classify(self, images: Images, *, strict: bool = False) -> Predictions | Any:
         """Predict images of which some may be unreadable; those are listed, not predicted.
 
         Parameters
@@ -65,6 +71,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Returns
         -------
         Predictions
+            For other tasks `toptune.tasks.LabelPredictions` or `NumberPredictions`.
 
         Raises
         ------
@@ -73,8 +80,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         self._check_fitted()
         features = self._extract(unlabelled_images(images), strict=strict)
-        proba = self._proba(features)
-        return Predictions(features.ids, self.classes_, proba, features.quarantined)
+        outputs = self._proba(features)
+        return self._labels_task().predictions(features.ids, outputs, features.quarantined)
 
     def predict_proba(self, images: Images) -> NDArray[np.float64]:
         """Class probabilities, one row per image.
@@ -86,21 +93,53 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         Returns
         -------
-        ndarray of shape (n, c), columns in the order of `classes_`.
+        ndarray of shape (n, c), columns in the order of `classes_`. Rows add up to 1, except where
+        an image may have several labels.
 
         Raises
         ------
         DataError
-            If an image cannot be read: rows must match the images. `classify` goes on instead.
+            If an image cannot be read: rows must match the images. `classify` goes on instead. Also
+            if labels are numbers, which have no probabilities.
         """
         self._check_fitted()
+        self._labels_task().require(("classification", "multilabel"), "predict_proba is")
         return self._proba(self._extract(unlabelled_images(images), strict=True))
 
-    def predict(self, images: Images) -> NDArray[Any]:
-        """Most probable class of each image; arguments and errors as for `predict_proba`."""
-        best = self.predict_proba(images).argmax(axis=1)  # also what tells that it is fitted
-        labels: NDArray[Any] = self.classes_[best]
-        return labels
+    def predict(
+        self,
+        images: Images,
+        *,
+        costs: Costs | None = None,
+        thresholds: Mapping[Any, float] | None = None,
+    ) -> NDArray[Any]:
+        """Decide for each image: by default for its most probable class.
+
+        Parameters
+        ----------
+        images : path, list of images or ImageSet
+            As for `predict_proba`.
+        costs : mapping of mappings, or array-like of shape (c, c), optional
+            Cost of every decision (column) for every true class (row), by class or in the order of
+            `classes_`. The decision is the one of least expected cost.
+        thresholds : mapping, optional
+            Class to the probability from which on it is decided; see
+            `toptune.decisions.reach_thresholds`. With several labels per image 0.5 is the default.
+
+        Returns
+        -------
+        ndarray of shape (n,)
+            Labels, or numbers; with several labels per image their indicators, (n, c).
+
+        Raises
+        ------
+        DataError
+            If an image cannot be read, or costs or thresholds cannot be used.
+        """
+        self.check_decision(costs=costs, thresholds=thresholds)
+        found = self.classify(images, strict=True)
+        decided: NDArray[Any] = found.decide(costs=costs, thresholds=thresholds)
+        return decided
 
     def evaluate(
         self,
@@ -108,7 +147,9 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         labels: ArrayLike | str | os.PathLike[str] | None = None,
         *,
         split: str | None = None,
-    ) -> Evaluation:
+        costs: Costs | None = None,
+        thresholds: Mapping[Any, float] | None = None,
+    ) -> Evaluation | Any:
         """Compare predictions with the labels of a data set.
 
         Parameters
@@ -117,18 +158,23 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             As for `fit`.
         split : str, optional
             Split to evaluate; by default test where the data has one, else val, else everything.
+        costs, thresholds
+            As for `predict`: what is decided by them is compared. Costs add their mean.
 
         Returns
         -------
         Evaluation
+            For other tasks `toptune.tasks.LabelEvaluation` or `NumberEvaluation`.
 
         Raises
         ------
         DataError
-            If the data has a class that the model does not know.
+            If the data has a class that the model does not know, or costs or thresholds cannot be
+            used.
         """
-        self._check_fitted()
-        return self._compare(self._extract(images_to_compare(data, labels, split=split)))
+        self.check_decision(costs=costs, thresholds=thresholds)
+        features = self._extract(images_to_compare(data, labels, split=split))
+        return self._compare(features, costs=costs, thresholds=thresholds)
 
     def score(
         self,
@@ -137,21 +183,38 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         *,
         split: str | None = None,
     ) -> float:
-        """Accuracy on a data set; arguments and errors as for `evaluate`."""
-        return self.evaluate(data, labels, split=split).accuracy
+        """Accuracy on a data set; arguments and errors as for `evaluate`.
 
-    def _compare(self, features: Features) -> Evaluation:
-        if features.labels is None:
-            raise DataError("these images have no labels to compare with")
-        known = {str(label): label for label in self.classes_.tolist()}
-        unknown = sorted(set(features.labels.tolist()) - known.keys())
-        if unknown:
-            raise DataError(
-                f"the data has classes that the model does not know: {', '.join(unknown)} "
-                f"(it knows {', '.join(known)}); leave their images out, or train with them"
-            )
-        y = np.array([known[label] for label in features.labels.tolist()])
-        return evaluate_probabilities(y, self._proba(features), self.classes_)
+        With several labels per image the share of images with all of them right; for numbers R^2.
+        """
+        return float(self.evaluate(data, labels, split=split).score)
+
+    def check_decision(
+        self, *, costs: Costs | None = None, thresholds: Mapping[Any, float] | None = None
+    ) -> None:
+        """Refuse costs or thresholds that `predict` could not use, before any work is done.
+
+        Raises
+        ------
+        DataError
+            As `predict` does.
+        """
+        self._check_fitted()
+        nothing = self._labels_task().predictions((), np.empty((0, len(self.classes_))), ())
+        nothing.decide(costs=costs, thresholds=thresholds)
+
+    def _compare(
+        self,
+        features: Features,
+        *,
+        costs: Costs | None = None,
+        thresholds: Mapping[Any, float] | None = None,
+    ) -> Evaluation | Any:
+        task = self._labels_task()
+        if features.labels is not None:
+            task.codes_of(features.labels)  # an error in them is raised before the work
+        outputs = self._proba(features)
+        return task.compare(features.labels, outputs, costs=costs, thresholds=thresholds)
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "classes_"):
@@ -196,35 +259,6 @@ def given_images(
     return labelled_images(given[0], labels, split=split, groups=groups)
 
 
-def located(features: Features, images: ImageSet) -> Features:
-    """Note in the provenance of features the folder that their images are in, if there is one."""
-    folder = folder_of(images)
-    if folder is None:
-        return features
-    return replace(features, provenance={**features.provenance, "image_folders": [folder]})
-
-
-def training_labels(labelled: Features | ImageSet, names: dict[str, Any]) -> NDArray[Any]:  # (n,)
-    """Labels to train on, as they were given: `names` has them by their text.
-
-    Raises
-    ------
-    DataError
-        If there are no labels, or fewer than two classes.
-    """
-    if labelled.labels is None:
-        what = "features" if isinstance(labelled, Features) else "images"
-        raise DataError(f"these {what} have no labels: training needs one label per image")
-    y = np.array([names.get(label, label) for label in labelled.labels.tolist()])
-    classes = np.unique(y)
-    if len(classes) < 2:
-        raise DataError(
-            f"training needs at least two classes, found only {str(classes[0])!r}: labels are the "
-            "names of the folders that hold the images, or those of the manifest"
-        )
-    return y
-
-
 def check_finite(features: Features) -> None:
     """Refuse features that hold NaN or infinity.
 
@@ -240,19 +274,4 @@ def check_finite(features: Features) -> None:
         raise DataError(
             f"the features of {bad.sum()} of {len(features)} images hold NaN or infinity, the "
             f"first is {features.ids[int(bad.argmax())]}: extract them again, or leave them out"
-        )
-
-
-def warn_of_lone_images(y: NDArray[Any], groups: NDArray[np.str_] | None) -> None:
-    """Warn of classes that leave-one-out leaves nothing of: those of one image, or of one group."""
-    what = "image" if groups is None else "group"
-    members = np.arange(len(y)) if groups is None else groups
-    lone = [str(c) for c in np.unique(y).tolist() if len(set(members[y == c].tolist())) == 1]
-    if lone:
-        warnings.warn(
-            f"classes with a single {what}: {', '.join(lone)}; leave-one-out counts it as wrong, "
-            "because nothing else shows what the class looks like, and that also makes "
-            "probabilities more cautious",
-            DataWarning,
-            stacklevel=4,
         )

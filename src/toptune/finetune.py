@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
 
-from toptune.classifier import ImageClassifier, given_images, training_labels
+from toptune.classifier import ImageClassifier, given_images
 from toptune.errors import ModelFileError
 from toptune.features import Backbone, Engine, Features, extract, load_backbone, make_engine
 from toptune.images import Images, ImageSet, ImageSource
+from toptune.tasks import training_labels
 from toptune.training.fitting import Fitting
 from toptune.training.pixels import decode_images, training_geometry
 from toptune.training.recipe import MODES, Machine, Mode, Recipe

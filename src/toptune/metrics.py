@@ -69,6 +69,8 @@ class Evaluation:
         Counts; rows are true classes, columns predicted ones.
     per_class : dict
         Label to `ClassMetrics`.
+    mean_cost : float or None
+        Mean cost of the decisions; None where no costs were given.
     reliability : tuple of ReliabilityBin
         Accuracy by top probability; see `reliability_table`.
     """
@@ -82,10 +84,17 @@ class Evaluation:
     confusion_matrix: NDArray[np.intp]
     per_class: dict[Any, ClassMetrics]
     reliability: tuple[ReliabilityBin, ...]
+    mean_cost: float | None = None
+
+    @property
+    def score(self) -> float:
+        """Accuracy, which is what `score` of a classifier is."""
+        return self.accuracy
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain numbers, strings and lists, ready for JSON."""
-        return {
+        """Return plain numbers, strings and lists, ready for JSON; mean_cost with costs only."""
+        cost = {} if self.mean_cost is None else {"mean_cost": self.mean_cost}
+        return cost | {
             "accuracy": self.accuracy,
             "balanced_accuracy": self.balanced_accuracy,
             "log_loss": self.log_loss,
@@ -98,8 +107,15 @@ class Evaluation:
         }
 
 
-def evaluate_probabilities(y_true: ArrayLike, proba: ArrayLike, classes: ArrayLike) -> Evaluation:
-    """Compare class probabilities with the true labels.
+def evaluate_probabilities(
+    y_true: ArrayLike,
+    proba: ArrayLike,
+    classes: ArrayLike,
+    *,
+    decided: NDArray[np.intp] | None = None,
+    costs: NDArray[np.float64] | None = None,
+) -> Evaluation:
+    """Compare class probabilities, and what was decided by them, with the true labels.
 
     Parameters
     ----------
@@ -109,6 +125,11 @@ def evaluate_probabilities(y_true: ArrayLike, proba: ArrayLike, classes: ArrayLi
         Probabilities, columns in the order of `classes`.
     classes : array-like of shape (c,)
         Labels.
+    decided : ndarray of int, shape (n,), optional
+        Positions in `classes` of the decisions; by default the most probable classes. Everything
+        but the log-loss counts them.
+    costs : ndarray of shape (c, c), optional
+        Cost of every decision (column) for every true class (row).
 
     Returns
     -------
@@ -140,7 +161,7 @@ def evaluate_probabilities(y_true: ArrayLike, proba: ArrayLike, classes: ArrayLi
     if unknown:
         raise ValueError(f"labels not among the classes: {', '.join(map(repr, unknown))}")
     true = np.array([position[label] for label in y.tolist()])
-    predicted = P.argmax(axis=1)
+    predicted = P.argmax(axis=1) if decided is None else np.asarray(decided)
     codes = np.arange(len(labels))
     precision, recall, f1, support = precision_recall_fscore_support(
         true, predicted, labels=codes, zero_division=0.0
@@ -162,6 +183,7 @@ def evaluate_probabilities(y_true: ArrayLike, proba: ArrayLike, classes: ArrayLi
             for k, label in enumerate(labels.tolist())
         },
         reliability=bins,
+        mean_cost=None if costs is None else float(costs[true, predicted].mean()),
     )
 
 

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from toptune.errors import ModelFileError
 from toptune.images import Quarantined
-from toptune.kernel import FeatureNormalizer, KernelClassifier
+from toptune.kernel import FeatureNormalizer, KernelClassifier, KernelRegressor
 from toptune.kernel.kept import Keep
+from toptune.tasks import TASKS, Classification, Regression, Task
 from toptune.tensor_file import decode_names, encode_names, load_tensors, save_tensors
 
 #: Raised by one whenever an older reader would misunderstand the file.
@@ -38,15 +39,16 @@ class Model:
     ----------
     parameters : dict
         Of the tuner's constructor.
-    head : KernelClassifier
+    head : KernelClassifier or KernelRegressor
         Fitted.
     normalizer : FeatureNormalizer
         Fitted.
     center_features : ndarray of float32 or float16, shape (m, d)
         Features of the head's centers before they were normalised: half the space of what they
         become, from which the same numbers come again.
-    codes : ndarray of int, shape (n,)
-        Classes of the training images, as positions in the head's `classes_`.
+    codes : ndarray of shape (n,) or (n, c)
+        Classes of the training images, as positions among `classes`; indicators of their labels; or
+        their numbers.
     ids : tuple of str
         Names of the training images.
     provenance : dict
@@ -55,6 +57,10 @@ class Model:
         Training images set aside.
     seconds : dict
         Time of the stages of training.
+    task : type of Task
+        What the labels are.
+    classes : ndarray of shape (c,)
+        Labels, sorted; none for regression.
     groups : ndarray of str, shape (n,), or None
         Groups of the training images.
     kept : {"sums", "rows"}
@@ -62,14 +68,16 @@ class Model:
     """
 
     parameters: dict[str, Any]
-    head: KernelClassifier
+    head: KernelClassifier | KernelRegressor
     normalizer: FeatureNormalizer
     center_features: NDArray[Any]
-    codes: NDArray[np.intp]
+    codes: NDArray[Any]
     ids: tuple[str, ...]
     provenance: dict[str, Any]
     quarantined: tuple[Quarantined, ...]
     seconds: dict[str, float]
+    task: type[Task[Any]]
+    classes: NDArray[Any]
     groups: NDArray[np.str_] | None = None
     kept: Keep = "sums"
 
@@ -94,17 +102,19 @@ def write_model(path: str | os.PathLike[str], model: Model, *, keep: Keep = "sum
     if keep not in get_args(Keep):
         raise ValueError(f"keep must be one of {', '.join(get_args(Keep))}, got {keep!r}")
     arrays, numbers = model.head.state()
-    kept, updates = model.head.kept_state(keep)
+    kept, updates = _kept_state(model.head, keep)
     if model.groups is not None:
         kept["groups"] = encode_names(model.groups.tolist())
     arrays["center_features"] = model.center_features
     del arrays["centers"]
-    classes = model.head.classes_
+    classes = model.classes
+    codes = model.codes.astype(np.float64 if model.task is Regression else np.int64)
     save_tensors(
         path,
-        {**arrays, **kept, "codes": model.codes.astype(np.int64), "ids": encode_names(model.ids)},
+        {**arrays, **kept, "codes": codes, "ids": encode_names(model.ids)},
         {
             "parameters": {name: _plain(value) for name, value in model.parameters.items()},
+            "task": model.task.name,
             "classes": classes.tolist(),
             "classes_dtype": classes.dtype.str,
             "normalizer": model.normalizer.get_params(),
@@ -144,7 +154,7 @@ def _model(tensors: dict[str, NDArray[Any]], document: dict[str, Any]) -> Model:
     if isinstance(weights, list):
         parameters["class_weight"] = dict(weights)
     classes = np.array(document["classes"], dtype=document["classes_dtype"])
-    head = KernelClassifier(class_weight=parameters["class_weight"])
+    task = TASKS[document.get("task", "classification")]
     d = tensors["offset"].shape[0]
     ids = tuple(decode_names(tensors["ids"]))
     codes = tensors["codes"]
@@ -156,11 +166,9 @@ def _model(tensors: dict[str, NDArray[Any]], document: dict[str, Any]) -> Model:
     normalizer = FeatureNormalizer(**document["normalizer"]).fit(np.zeros((1, d), np.float32))
     raw = tensors["center_features"]
     tensors["centers"] = normalizer.transform(np.asarray(raw, dtype=np.float32))
-    head.restore(classes, tensors, document["head"])
-    head.restore_kept(codes, tensors, _updates(head, codes, document), groups)
     return Model(
         parameters=parameters,
-        head=head,
+        head=_head(task, classes, codes, groups, tensors, document),
         normalizer=normalizer,
         center_features=raw,
         codes=codes,
@@ -168,9 +176,36 @@ def _model(tensors: dict[str, NDArray[Any]], document: dict[str, Any]) -> Model:
         provenance=document["provenance"],
         quarantined=tuple(Quarantined(**item) for item in document["quarantined"]),
         seconds=document["seconds"],
+        task=task,
+        classes=classes,
         groups=groups,
         kept="rows" if "rows" in tensors else "sums",
     )
+
+
+def _head(
+    task: type[Task[Any]],
+    classes: NDArray[Any],
+    codes: NDArray[Any],
+    groups: NDArray[np.str_] | None,
+    tensors: dict[str, NDArray[Any]],
+    document: dict[str, Any],
+) -> KernelClassifier | KernelRegressor:
+    if task is Regression:
+        return KernelRegressor().restore(tensors, document["head"])
+    head = KernelClassifier(class_weight=document["parameters"]["class_weight"])
+    # The head of several labels knows them by their columns.
+    names = classes if task is Classification else np.arange(len(classes))
+    head.restore(names, tensors, document["head"])
+    head.restore_kept(codes, tensors, _updates(head, codes, document), groups)
+    return head
+
+
+def _kept_state(
+    head: KernelClassifier | KernelRegressor, keep: Keep
+) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Return what changes of the model need, which is for classification only."""
+    return ({}, {}) if isinstance(head, KernelRegressor) else head.kept_state(keep)
 
 
 def _updates(

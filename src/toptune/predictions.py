@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from toptune.decisions import Costs, decide
 from toptune.images import Quarantined
 
 
@@ -48,6 +50,29 @@ class Predictions:
         """Most probable class of each image, (n,)."""
         chosen: NDArray[Any] = self.classes[self.probabilities.argmax(axis=1)]
         return chosen
+
+    def decide(
+        self, *, costs: Costs | None = None, thresholds: Mapping[Any, float] | None = None
+    ) -> NDArray[Any]:
+        """Label decided for each image, (n,).
+
+        Parameters
+        ----------
+        costs : mapping of mappings, or array-like of shape (c, c), optional
+            Cost of every decision for every true class; see `toptune.decisions.cost_matrix`. The
+            decision is the one of least expected cost.
+        thresholds : mapping, optional
+            Class to the probability from which on it is decided; see
+            `toptune.decisions.reach_thresholds`.
+
+        Raises
+        ------
+        DataError
+            If both are given, or one of them cannot be used.
+        """
+        codes = decide(self.probabilities, self.classes, costs=costs, thresholds=thresholds)
+        decided: NDArray[Any] = self.classes[codes]
+        return decided
 
     def top(self, k: int) -> list[list[dict[str, Any]]]:
         """Return the k most probable classes of each image: label and probability, best first."""

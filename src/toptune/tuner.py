@@ -10,61 +10,38 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from toptune.backbone_choice import choose_backbone, compare_backbones
 from toptune.cautious import CautiousClassifier
-from toptune.classifier import (
-    check_finite,
-    given_images,
-    located,
-    training_labels,
-    warn_of_lone_images,
-)
+from toptune.classifier import check_finite, given_images
+from toptune.decisions import Costs
 from toptune.errors import BackboneError, DataError, ModelFileError
 from toptune.explain import Explanation, explain_image
+from toptune.extracting import ExtractingClassifier, Network
 from toptune.features import (
-    Backbone,
-    Engine,
     Features,
-    cache_dir,
-    extract,
-    load_backbone,
-    make_engine,
 )
 from toptune.features.backbones import View
 from toptune.features.taps import LAST
-from toptune.images import Images, ImageSet, ImageSource, unlabelled_images
-from toptune.kernel import FeatureNormalizer, KernelClassifier, Rows
-from toptune.kernel.duplicates import joined_groups, near_duplicate_groups
+from toptune.images import Images, ImageSource, unlabelled_images, with_folder
+from toptune.kernel import FeatureNormalizer, Rows
 from toptune.kernel.estimators import Kernel
 from toptune.metrics import Evaluation
 from toptune.model_file import Model, read_model, write_model
+from toptune.near_duplicates import NEAR_DUPLICATES, with_near_duplicates
+from toptune.tasks import Targets, Task, TaskChoice, chosen_task
+from toptune.tasks.choosing import chosen_thresholds
+from toptune.thresholds import Objective
 from toptune.updates import UpdatableClassifier
 from toptune.versions import library_versions
 
-#: Value of `groups` that has them found from the features.
-NEAR_DUPLICATES = "near-duplicates"
 
-
-@dataclass(frozen=True)
-class _Network:
-    """What decides the features of an image."""
-
-    name: str
-    layers: str | tuple[str, ...]
-    view: View
-    resolution: int | None
-    precision: Literal["auto", "float32", "bfloat16"]
-
-
-class TopTuner(UpdatableClassifier, CautiousClassifier):
+class TopTuner(ExtractingClassifier, UpdatableClassifier, CautiousClassifier):
     """Image classifier: frozen network, features extracted once, fast kernel head.
 
     Parameters
@@ -96,15 +73,23 @@ class TopTuner(UpdatableClassifier, CautiousClassifier):
     time_budget : float, optional
         With backbone="auto": seconds that the extraction may take, as measured on a few images;
         networks that would take longer are not chosen. None leaves the time out of account.
+    task : {"auto", "classification", "multilabel", "regression"}, default="auto"
+        What labels are: one class per image, any number of them, or a number. "auto" goes by the
+        labels: floats that are not all whole, in memory or in a manifest, are numbers; lists of
+        names, and text with semicolons, are several labels; everything else is a class, and names
+        of folders always are.
 
     Attributes
     ----------
+    task_ : str
+        The task: "classification", "multilabel" or "regression".
     classes_ : ndarray of shape (c,)
-        Labels, sorted.
+        Labels, sorted; none for regression.
     loo_ : Evaluation
         Leave-one-out accuracy, log-loss, confusion matrix and per-class table of the training
         images: each was predicted by the model fitted without it, and without its group if there
         are groups. After a change it is computed when it is first asked for.
+        `toptune.tasks.LabelEvaluation` or `NumberEvaluation` for the other tasks.
     ids_ : tuple of str
         Names of the training images.
     groups_ : ndarray of str, shape (n,), or None
@@ -112,7 +97,7 @@ class TopTuner(UpdatableClassifier, CautiousClassifier):
     refresh_ : str or None
         After changes: why centers and hyperparameters should be chosen anew.
     head_ : KernelClassifier
-        The fitted head.
+        The fitted head; a KernelRegressor for regression.
     quarantined_ : tuple of Quarantined
         Training images set aside, with the reason.
     seconds_ : dict
@@ -157,6 +142,7 @@ class TopTuner(UpdatableClassifier, CautiousClassifier):
         strict: bool = False,
         random_state: int = 0,
         time_budget: float | None = None,
+        task: TaskChoice = "auto",
     ) -> None:
         self.backbone = backbone
         self.layers = layers
@@ -172,6 +158,7 @@ class TopTuner(UpdatableClassifier, CautiousClassifier):
         self.strict = strict
         self.random_state = random_state
         self.time_budget = time_budget
+        self.task = task
 
     # ------------------------------------------------------------------------------- learning
 
@@ -194,7 +181,8 @@ class TopTuner(UpdatableClassifier, CautiousClassifier):
             A folder with one folder per class, the same under train, val and test (train is used),
             or a .csv or .parquet manifest; or images given directly, with `labels`.
         labels : list of labels, or path
-            One label per image of a list; or a manifest with the labels of the images in `data`.
+            One label per image of a list, or a list of names per image; or a manifest with the
+            labels of the images in `data`.
         paths, images : list
             Other ways to name a list of images.
         split : str, optional
@@ -216,8 +204,8 @@ class TopTuner(UpdatableClassifier, CautiousClassifier):
         Raises
         ------
         DataError
-            If there are no usable images, fewer than two classes, or, with `strict`, an image
-            cannot be read.
+            If there are no usable images, fewer than two classes, labels that are not what the task
+            needs, or, with `strict`, an image cannot be read.
         BackboneError
             If the network or its weights cannot be had.
         """
@@ -233,9 +221,10 @@ class TopTuner(UpdatableClassifier, CautiousClassifier):
             groups=None if found else groups,
         )
         network = self._chosen(image_set, centers)
-        features = located(self._extract(image_set, network=network), image_set)
+        features = self._extract(image_set, network=network)
+        features = replace(features, provenance=with_folder(features.provenance, image_set))
         if found:
-            features = replace(features, image_groups=_near_duplicates(features))
+            features = with_near_duplicates(features)
         return self._fit_features(features, names, network, centers)
 
     def fit_features(self, features: Features, *, centers: TopTuner | None = None) -> TopTuner:
@@ -270,20 +259,21 @@ class TopTuner(UpdatableClassifier, CautiousClassifier):
         self,
         features: Features,
         names: dict[str, Any],
-        network: _Network,
+        network: Network,
         centers: TopTuner | None,
     ) -> TopTuner:
-        y = training_labels(features, names)
-        warn_of_lone_images(y, features.image_groups)
-        if features.image_groups is not None and len(set(features.image_groups.tolist())) < 2:
+        task = chosen_task(self.task, features.label_kind)
+        targets = task.read(features, names)
+        groups = features.image_groups
+        if groups is not None and len(set(groups.tolist())) < 2:
             raise DataError(
                 "all images belong to one group: leave-one-out of whole groups would leave none"
             )
         start = time.perf_counter()
         if centers is None:
-            self._fit_head(features, y)
+            self._fit_head(features, task, targets)
         else:
-            self._fit_head_like(centers, features, y, network)
+            self._fit_head_like(centers, features, task, targets, network)
         total = time.perf_counter() - start
         selecting = self.head_.selection_seconds_
         self.seconds_ = {
@@ -291,17 +281,17 @@ class TopTuner(UpdatableClassifier, CautiousClassifier):
             "select": selecting,
             "fit": total - selecting,
         }
-        self.classes_ = self.head_.classes_
-        self._set_samples(features.ids, np.searchsorted(self.classes_, y), features.image_groups)
+        self._set_task(task.of_head(self.head_, targets.classes, targets.codes, groups))
+        self._set_samples(features.ids, targets.codes, groups)
         self.quarantined_ = features.quarantined
         self.provenance_ = {**features.provenance, "versions": library_versions()}
         self._fitted_network, self.backbone_ = network, network.name
         self._keep = "sums"
         return self
 
-    def _fit_head(self, features: Features, y: NDArray[Any]) -> None:
+    def _fit_head(self, features: Features, task: type[Task[Any]], targets: Targets) -> None:
         widths = list(features.groups.values())
-        self.head_ = KernelClassifier(
+        head = task.new_head(
             kernel=self.kernel,
             bandwidth=self.bandwidth,
             penalty=self.penalty,
@@ -310,20 +300,29 @@ class TopTuner(UpdatableClassifier, CautiousClassifier):
             feature_groups=widths,
             random_state=self.random_state,
         )
-        self.normalizer_ = FeatureNormalizer(groups=widths).fit(features.X[:1])
-        self.head_.fit(self._rows(features), y, groups=features.image_groups)
-        self.center_features_ = features.X[self.head_.center_indices_]
+        normalizer = FeatureNormalizer(groups=widths).fit(features.X[:1])
+        rows = Rows(features.X, transform=normalizer.transform)
+        head.fit(rows, targets.y, groups=features.image_groups)
+        self.head_, self.normalizer_ = head, normalizer
+        self.center_features_ = features.X[head.center_indices_]
 
     def _fit_head_like(
-        self, model: TopTuner, features: Features, y: NDArray[Any], network: _Network
+        self,
+        model: TopTuner,
+        features: Features,
+        task: type[Task[Any]],
+        targets: Targets,
+        network: Network,
     ) -> None:
         """Train a head with the centers of another model."""
-        model._check_fitted()
+        model._check_changeable("centers=")
+        if task.name != "classification":
+            raise DataError(f"centers= is for classification, and these labels are for {task.name}")
         self._check_provenance(model.provenance_, "the model of the centers", network=network)
         self.normalizer_ = model.normalizer_
         self.head_ = model.head_.fit_like(
             self._rows(features),
-            y,
+            targets.y,
             groups=features.image_groups,
             class_weight=self.class_weight,
             penalty=None if isinstance(self.penalty, str) else self.penalty,
@@ -340,12 +339,52 @@ class TopTuner(UpdatableClassifier, CautiousClassifier):
 
     # ------------------------------------------------------------------------------ answering
 
-    def evaluate_features(self, features: Features) -> Evaluation:
+    def evaluate_features(
+        self,
+        features: Features,
+        *,
+        costs: Costs | None = None,
+        thresholds: Mapping[Any, float] | None = None,
+    ) -> Evaluation | Any:
         """Compare predictions with the labels of features extracted before; see `evaluate`."""
         self._check_fitted()
         self._check_provenance(features.provenance, "these features")
         check_finite(features)
-        return self._compare(features)
+        return self._compare(features, costs=costs, thresholds=thresholds)
+
+    def choose_thresholds(
+        self,
+        objective: Objective | None = None,
+        *,
+        recall: Mapping[Any, float] | None = None,
+        precision: Mapping[Any, float] | None = None,
+    ) -> dict[Any, float]:
+        """Choose thresholds for `predict` and `evaluate` from the leave-one-out probabilities.
+
+        Parameters
+        ----------
+        objective : {"macro-f1", "balanced-accuracy"}, optional
+            What the thresholds of all classes together make greatest.
+        recall, precision : mapping, optional
+            Class to the part of it that is to be found, or to the part of what is found that is to
+            be right.
+
+        Returns
+        -------
+        dict
+            Class to threshold. What was wanted holds on the training images, each left out.
+
+        Raises
+        ------
+        DataError
+            If labels are numbers, nothing or too much is asked for, or it cannot be had.
+        """
+        self._check_fitted()
+        self._task.require(("classification", "multilabel"), "thresholds are")
+        P = self._task.left_out(self.head_)
+        return chosen_thresholds(
+            self._task, self.codes_, P, objective=objective, recall=recall, precision=precision
+        )
 
     def explain(
         self, image: Images, *, label: Any = None, n_images: int = 6, cells: int = 8
@@ -374,6 +413,7 @@ class TopTuner(UpdatableClassifier, CautiousClassifier):
             label, or `n_images` or `cells` is out of its range.
         """
         self._check_fitted()
+        self._task.require(("classification",), "explain is")
         backbone, engine = self._network()
         return explain_image(
             unlabelled_images(image),
@@ -426,6 +466,8 @@ class TopTuner(UpdatableClassifier, CautiousClassifier):
                 provenance=self.provenance_,
                 quarantined=self.quarantined_,
                 seconds=self.seconds_,
+                task=type(self._task),
+                classes=self.classes_,
                 groups=self.groups_,
             ),
             keep=self._keep if keep == "auto" else keep,
@@ -462,9 +504,10 @@ class TopTuner(UpdatableClassifier, CautiousClassifier):
         except TypeError as error:
             raise ModelFileError(f"{path}: its description is damaged: {error!r}") from error
         tuner.head_, tuner.normalizer_ = model.head, model.normalizer
-        tuner.center_features_, tuner.classes_ = model.center_features, model.head.classes_
-        tuner.quarantined_ = model.quarantined
+        tuner.center_features_, tuner.quarantined_ = model.center_features, model.quarantined
         tuner.provenance_, tuner.seconds_ = model.provenance, model.seconds
+        task = model.task.of_head(model.head, model.classes, model.codes, model.groups)
+        tuner._set_task(task)
         tuner._set_samples(model.ids, model.codes, model.groups)
         tuner._keep = model.kept
         if backbone is not None:
@@ -485,98 +528,15 @@ class TopTuner(UpdatableClassifier, CautiousClassifier):
 
     # -------------------------------------------------------------------------------- details
 
-    def _extract(
-        self, images: ImageSet, *, strict: bool | None = None, network: _Network | None = None
-    ) -> Features:
-        """Features of images by this tuner's network, through its cache."""
-        backbone, engine = self._network(network)
-        return extract(
-            images,
-            backbone,
-            engine=engine,
-            cache=self.cache,
-            strict=self.strict if strict is None else strict,
-        )
-
-    def _asked(self, name: str) -> _Network:
-        """Return what the parameters ask for, with a network of this name."""
-        layers = self.layers if isinstance(self.layers, str) else tuple(self.layers)
-        return _Network(name, layers, self.view, self.resolution, self.precision)
-
-    def _chosen(self, images: ImageSet, centers: TopTuner | None) -> _Network:
-        """Return what the parameters ask for, after a comparison where the network is "auto"."""
-        if self.backbone != "auto":
-            return self._asked(self.backbone)
-        if centers is not None:
-            return self._asked(centers.backbone_)
-        self.backbones_ = compare_backbones(
-            images, lambda name: self._load(self._asked(name)), random_state=self.random_state
-        )
-        return self._asked(choose_backbone(self.backbones_, self.time_budget))
-
-    def _network(self, network: _Network | None = None) -> tuple[Backbone, Engine]:
-        """Load a network on its first use; that of the fit if none is given."""
-        wanted = network or getattr(self, "_fitted_network", None) or self._asked(self.backbone)
-        loaded: tuple[Any, Backbone, Engine] | None = getattr(self, "_loaded", None)
-        if loaded is None or loaded[0] != (wanted, self.cache):
-            loaded = self._loaded = ((wanted, self.cache), *self._load(wanted))
-        return loaded[1], loaded[2]
-
-    def _load(self, network: _Network) -> tuple[Backbone, Engine]:
-        backbone = load_backbone(
-            network.name, layers=network.layers, view=network.view, resolution=network.resolution
-        )
-        folder = cache_dir() if self.cache == "auto" else self.cache
-        engine = make_engine(
-            backbone, precision=network.precision, cache=None if folder is None else Path(folder)
-        )
-        return backbone, engine
-
-    def _check_provenance(
-        self, provenance: dict[str, Any], what: str, *, network: _Network | None = None
-    ) -> None:
-        """Refuse what was made by another network than the one this tuner has here."""
-        backbone, _ = self._network(network)
-        for name, here in backbone.spec().items():
-            there = provenance.get(name)
-            if there == here:
-                continue
-            detail = f"{name} {there!r}, here {here!r}"
-            if name in ("layers", "preprocessing"):
-                raise ModelFileError(
-                    f"{what} came from other layers, another view or another resolution: {detail}. "
-                    "Give the same layers=, view= and resolution= to both, or train again"
-                )
-            if name == "weights_sha256":
-                detail = f"weights with SHA-256 {str(there)[:12]}..., here {str(here)[:12]}..."
-            raise ModelFileError(
-                f"{what} came from the network {provenance.get('backbone')!r}, which does not "
-                f"match {backbone.name!r} on this machine: {detail}. Provide the same weights, or "
-                "train again"
-            )
-
-    def __getstate__(self) -> dict[str, Any]:
-        state: dict[str, Any] = super().__getstate__()
-        return {name: value for name, value in state.items() if name != "_loaded"}
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        if self.task == "regression":  # so that splitters do not look for classes
+            tags.estimator_type = "regressor"
+        return tags
 
     def _rows(self, features: Features) -> Rows:
         """Features as the head takes them, normalised a block at a time."""
         return Rows(features.X, transform=self.normalizer_.transform)
 
     def _proba(self, features: Features) -> NDArray[np.float64]:
-        return self.head_.predict_proba(self._rows(features))
-
-
-def _near_duplicates(features: Features) -> NDArray[np.str_]:
-    """Find groups of near-duplicates, by the network's own pooled output where it is there."""
-    widths = list(features.groups.values())
-    place = list(features.groups).index(LAST) if LAST in features.groups else None
-    first, end = (
-        (0, sum(widths)) if place is None else (sum(widths[:place]), sum(widths[: place + 1]))
-    )
-    X = features.X[:, first:end].astype(np.float32)
-    codes = near_duplicate_groups(FeatureNormalizer().fit_transform(X), features.labels)
-    if features.image_groups is not None:
-        codes = joined_groups(codes, features.image_groups)
-    # No group that somebody names later has such a name by accident.
-    return np.char.add("near-duplicates ", codes.astype(np.str_))
+        return self._task.outputs(self.head_, self._rows(features))

@@ -20,20 +20,15 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from toptune.classifier import (
-    ImageClassifier,
-    check_finite,
-    given_images,
-    located,
-    warn_of_lone_images,
-)
+from toptune.classifier import ImageClassifier, check_finite, given_images
 from toptune.errors import DataError, DataWarning
 from toptune.features import Features
-from toptune.images import Images, ImageSet, ImageSource, Quarantined
+from toptune.images import Images, ImageSet, ImageSource, Quarantined, with_folder
 from toptune.kernel import FeatureNormalizer, KernelClassifier, Rows
 from toptune.kernel.kept import Keep
-from toptune.metrics import Evaluation, evaluate_probabilities
+from toptune.metrics import Evaluation
 from toptune.naming import check_distinct, check_several_groups, joined_groups, listed
+from toptune.tasks import Classification, Task, TaskName, warn_of_lone_images
 
 #: Names that images in memory get, which have none of their own.
 _NUMBERED = re.compile(r"image-(\d+)")
@@ -56,6 +51,8 @@ class UpdatableClassifier(ImageClassifier):
     quarantined_: tuple[Quarantined, ...]
     seconds_: dict[str, float]
     provenance_: dict[str, Any]
+    task_: TaskName
+    _task: Task[Any]
     _keep: Keep
 
     @abstractmethod
@@ -119,9 +116,12 @@ class UpdatableClassifier(ImageClassifier):
                 f"groups={groups!r} needs all images at once: name the groups of those to add, or "
                 "train anew"
             )
+        self._check_changeable("partial_fit")
         image_set, names = given_images(data, labels, **given)  # type: ignore[arg-type]
         image_set = self._numbered(image_set)
-        return self._add(located(self._extract(image_set), image_set), names, reselect)
+        features = self._extract(image_set)
+        features = replace(features, provenance=with_folder(features.provenance, image_set))
+        return self._add(features, names, reselect)
 
     def partial_fit_features(self: _U, features: Features, *, reselect: bool = False) -> _U:
         """Add images whose features were extracted before, by this model's network.
@@ -144,7 +144,7 @@ class UpdatableClassifier(ImageClassifier):
         ModelFileError
             If the features come from another network, other layers or another preprocessing.
         """
-        self._check_fitted()
+        self._check_changeable("partial_fit")
         self._check_provenance(features.provenance, "these features")
         return self._add(features, {}, reselect)
 
@@ -209,7 +209,7 @@ class UpdatableClassifier(ImageClassifier):
         DataWarning
             If some of them stay centers: their features stay in the model.
         """
-        self._check_fitted()
+        self._check_changeable("forget")
         start = time.perf_counter()
         names = {ids} if isinstance(ids, str) else set(ids)
         if unknown := sorted(names - set(self.ids_)):
@@ -278,12 +278,12 @@ class UpdatableClassifier(ImageClassifier):
         NotKeptError
             If one of them does not hold the sums that it takes.
         """
-        self._check_fitted()
+        self._check_changeable("merge")
         start = time.perf_counter()
         others: list[_U] = [models] if isinstance(models, UpdatableClassifier) else list(models)
         everyone: list[_U] = [self, *others]
         for model in others:
-            model._check_fitted()
+            model._check_changeable("merge")
             self._check_provenance(model.provenance_, "the model to merge")
         if prefixes is not None and len(prefixes) != len(everyone):
             raise DataError(f"{len(everyone)} models need as many prefixes, got {len(prefixes)}")
@@ -310,17 +310,26 @@ class UpdatableClassifier(ImageClassifier):
     # --------------------------------------------------------------------------------- details
 
     @cached_property
-    def loo_(self) -> Evaluation:
+    def loo_(self) -> Evaluation | Any:
         """Leave-one-out evaluation of the training images."""
         self._check_fitted()
-        proba = self.head_.probabilities(self.head_.loo_decision_function_)
-        return evaluate_probabilities(self.classes_[self.codes_], proba, self.classes_)
+        return self._task.evaluate(self.codes_, self._task.left_out(self.head_))
 
     @property
     def refresh_(self) -> str | None:
         """Why centers and hyperparameters should be chosen anew; None: no reason."""
         self._check_fitted()
-        return self.head_.refresh_reason()
+        return self.head_.refresh_reason() if self.task_ == "classification" else None
+
+    def _labels_task(self) -> Task[Any]:
+        return self._task
+
+    def _set_task(self, task: Task[Any]) -> None:
+        self._task, self.task_, self.classes_ = task, task.name, task.classes
+
+    def _check_changeable(self, what: str) -> None:
+        self._check_fitted()
+        self._task.require(("classification",), f"{what} is")
 
     def _center_rows(self) -> Rows:
         return Rows(self.center_features_, transform=self.normalizer_.transform)
@@ -345,7 +354,8 @@ class UpdatableClassifier(ImageClassifier):
     ) -> None:
         """Take over a changed head, and what belongs to it."""
         warn_of_lone_images(head.classes_[head.sample_codes_], groups)
-        self.head_, self.classes_ = head, head.classes_
+        self.head_ = head
+        self._set_task(Classification(head.classes_))
         self._set_samples(ids, head.sample_codes_, groups)
         if centers is not None:
             self.center_features_ = centers

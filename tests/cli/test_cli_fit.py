@@ -16,6 +16,7 @@ from toptune import TopTuner
 Toptune = Callable[..., Any]
 
 FIT_KEYS = {
+    "task",
     "loo_accuracy",
     "loo_log_loss",
     "n",

@@ -19,6 +19,7 @@ import typer
 
 from toptune import __version__
 from toptune.cli import (
+    audit,
     changes,
     compare,
     data,
@@ -66,6 +67,7 @@ for command in (
     changes.merge,
     explain.explain,
     report.report,
+    audit.audit,
     data.features,
     data.backbones,
     doctor.demo,

@@ -45,8 +45,8 @@ def explain(
         from toptune.explain import explanation_page
         from toptune.images import image_files
 
-        named = [row.id for row in (*found.support.supporting, *found.support.opposing)]
-        files = image_files(named, options.image_folders(images, tuner.provenance_))
+        named = (row.id for row in (*found.support.supporting, *found.support.opposing))
+        files = image_files(filter(None, named), options.image_folders(images, tuner.provenance_))
         output.write_page(out, explanation_page(found, files, model=model.name))
     if json:
         output.print_json(found.to_dict())
@@ -71,9 +71,8 @@ def _print(found: Explanation) -> None:
     ):
         output.console.print(f"[bold]{what}[/bold]")
         for row in named:
-            line = (
-                f"  {row.contribution:+.3f}  {row.label}  {row.id}  similarity {row.similarity:.3f}"
-            )
+            image = "a forgotten image" if row.id is None else f"{row.label}  {row.id}"
+            line = f"  {row.contribution:+.3f}  {image}  similarity {row.similarity:.3f}"
             output.console.print(line, markup=False, soft_wrap=True)
         if total > len(named):
             output.console.print(f"  {rest:+.3f}  {total - len(named)} more images")

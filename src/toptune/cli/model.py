@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from toptune.cli import options, output
+from toptune.cli import answers, deciding, options, output
+from toptune.errors import DataError
 
 if TYPE_CHECKING:
     from toptune.tuner import TopTuner
@@ -22,6 +23,12 @@ def fit(
     resolution: options.Resolution = None,
     labels: options.Labels = None,
     split: options.Split = None,
+    task: Annotated[
+        str,
+        typer.Option(
+            help="What labels are: classification, multilabel, regression, or auto, by their look."
+        ),
+    ] = "auto",
     near_duplicates: Annotated[
         bool,
         typer.Option(
@@ -50,14 +57,24 @@ def fit(
 
     Accuracy and log-loss are leave-one-out estimates: no image is held out.
     """
+    if task not in ("auto", "classification", "multilabel", "regression"):
+        raise DataError(
+            f"task must be auto, classification, multilabel or regression, got {task!r}"
+        )
     output.check_output(out, overwrite=overwrite)
     options.limit_pixels(max_pixels)
-    from toptune.tuner import NEAR_DUPLICATES, TopTuner
+    from toptune.near_duplicates import NEAR_DUPLICATES
+    from toptune.tuner import TopTuner
 
     choice = options.network_choice(layers, view, resolution)
     kept = options.kept(keep)
     tuner = TopTuner(
-        backbone=backbone, **choice, random_state=seed, strict=strict, time_budget=time_budget
+        backbone=backbone,
+        **choice,
+        random_state=seed,
+        strict=strict,
+        time_budget=time_budget,
+        task=task,  # type: ignore[arg-type]
     )
     tuner.fit(
         data,
@@ -78,8 +95,8 @@ def fit_summary(tuner: TopTuner) -> dict[str, Any]:
     """Return what `fit --json` prints."""
     head = tuner.head_
     return {
-        "loo_accuracy": tuner.loo_.accuracy,
-        "loo_log_loss": tuner.loo_.log_loss,
+        "task": tuner.task_,
+        **answers.left_out_json(tuner),
         "n": tuner.loo_.n,
         "n_features": head.n_features_in_,
         "classes": tuner.classes_.tolist(),
@@ -96,13 +113,13 @@ def fit_summary(tuner: TopTuner) -> dict[str, Any]:
 
 def print_fit(tuner: TopTuner) -> None:
     """Print the summary of a fit for people."""
-    head, loo, stages = tuner.head_, tuner.loo_, tuner.seconds_
+    head, stages = tuner.head_, tuner.seconds_
     output.print_quarantine(tuner.quarantined_)
     output.print_rows(
         [
-            ("images", f"{loo.n}, {len(loo.classes)} classes"),
-            ("leave-one-out accuracy", f"{loo.accuracy:.4f}"),
-            ("leave-one-out log-loss", f"{loo.log_loss:.4f} nats"),
+            answers.task_row(tuner),
+            answers.images_row(tuner),
+            *answers.left_out_rows(tuner),
             (
                 "head",
                 f"{head.kernel_} kernel, bandwidth {head.bandwidth_:.3g}, penalty "
@@ -134,6 +151,11 @@ def evaluate(
     data: options.Data,
     labels: options.Labels = None,
     split: options.Split = None,
+    costs: deciding.Costs = None,
+    threshold: deciding.Threshold = None,
+    recall: deciding.Recall = None,
+    precision: deciding.Precision = None,
+    maximize: deciding.Maximize = None,
     backbone: options.OtherBackbone = None,
     strict: options.Strict = False,
     max_pixels: options.MaxPixels = None,
@@ -144,29 +166,31 @@ def evaluate(
     from toptune.tuner import TopTuner
 
     tuner = TopTuner.load(model, backbone=backbone).set_params(strict=strict)
-    found = tuner.evaluate(data, labels, split=split)
+    prices, limits = deciding.decision(tuner, costs, threshold, recall, precision, maximize)
+    found = tuner.evaluate(data, labels, split=split, costs=prices, thresholds=limits)
     if json:
-        output.print_json(found.to_dict())
+        chosen = {} if limits is None else {"thresholds": _by_text(limits)}
+        output.print_json(found.to_dict() | chosen)
         return
-    output.print_rows(
-        [
-            ("images", str(found.n)),
-            ("accuracy", f"{found.accuracy:.4f}"),
-            ("balanced accuracy", f"{found.balanced_accuracy:.4f}"),
-            ("log-loss", f"{found.log_loss:.4f} nats"),
-            ("calibration error", f"{found.ece:.4f}"),
-        ]
-    )
-    output.print_confusion(found)
+    _print_thresholds(limits)
+    answers.print_evaluation(found)
 
 
 def predict(
     model: options.Model,
     paths: Annotated[list[str], typer.Argument(help="Image files, or folders of images.")],
     top: Annotated[int, typer.Option(min=1, help="Classes to list per image.")] = 1,
+    costs: deciding.Costs = None,
+    threshold: deciding.Threshold = None,
+    recall: deciding.Recall = None,
+    precision: deciding.Precision = None,
+    maximize: deciding.Maximize = None,
     coverage: Annotated[
         float | None,
-        typer.Option(help="Also list a set of classes that holds the true one at this rate."),
+        typer.Option(
+            help="Also list a set of classes that holds the true one at this rate; for numbers, "
+            "the rate at which intervals hold them (default: 0.9)."
+        ),
     ] = None,
     reject: Annotated[
         float | None,
@@ -180,7 +204,7 @@ def predict(
     max_pixels: options.MaxPixels = None,
     json: options.Json = False,
 ) -> None:
-    """Predict the class of images."""
+    """Predict the class of images; or their labels, or a number, as the model was trained."""
     options.limit_pixels(max_pixels)
     options.check_rates(coverage=coverage, reject=reject)
     from toptune.images import open_unlabelled
@@ -188,11 +212,25 @@ def predict(
 
     images = open_unlabelled(paths)
     tuner = TopTuner.load(model, backbone=backbone)
-    found = tuner.classify(images, strict=strict, coverage=coverage, reject=reject)
-    records = output.prediction_records(found, top)
+    prices, limits = deciding.decision(tuner, costs, threshold, recall, precision, maximize)
+    sets = None if tuner.task_ == "regression" else coverage
+    found = tuner.classify(images, strict=strict, coverage=sets, reject=reject)
+    decided = found.decide(costs=prices, thresholds=limits)
+    records = answers.records(found, decided, top, coverage)
     if json:
         quarantined = output.quarantine_json(found.quarantined)
         output.print_json({"predictions": records, "quarantined": quarantined})
         return
-    output.print_predictions(records)
+    _print_thresholds(limits)
+    answers.print_records(records)
     output.print_quarantine(found.quarantined)
+
+
+def _by_text(thresholds: dict[Any, float]) -> dict[str, float]:
+    return {str(label): value for label, value in thresholds.items()}
+
+
+def _print_thresholds(thresholds: dict[Any, float] | None) -> None:
+    if thresholds is not None:
+        listed = ", ".join(f"{label} {value:.4g}" for label, value in thresholds.items())
+        output.print_rows([("thresholds", listed)])

@@ -14,6 +14,8 @@ from rich.table import Table
 from toptune.errors import StorageError
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from toptune.images import Quarantined
     from toptune.metrics import Evaluation
     from toptune.predictions import Predictions
@@ -57,11 +59,15 @@ def print_confusion(evaluation: Evaluation) -> None:
     console.print(table)
 
 
-def prediction_records(found: Predictions, top: int) -> list[dict[str, Any]]:
+def prediction_records(found: Predictions, decided: NDArray[Any], top: int) -> list[dict[str, Any]]:
     """Return one plain record for each image; set and unknown only where they were asked for."""
-    records = [
-        {"path": path, **ranking[0], "top": ranking}
-        for path, ranking in zip(found.ids, found.top(top), strict=True)
+    place = {label: k for k, label in enumerate(found.classes.tolist())}
+    P = found.probabilities
+    records: list[dict[str, Any]] = [
+        {"path": path, "label": label, "probability": float(P[i, place[label]]), "top": ranking}
+        for i, (path, label, ranking) in enumerate(
+            zip(found.ids, decided.tolist(), found.top(top), strict=True)
+        )
     ]
     if found.sets is not None:
         for record, held in zip(records, found.set_labels(), strict=True):
@@ -79,6 +85,8 @@ def print_predictions(records: Sequence[Mapping[str, Any]]) -> None:
         words = [str(row["path"])]
         if row.get("unknown"):
             words.append("unknown:")
+        if row["label"] != row["top"][0]["label"]:
+            words.append(f"{row['label']} {row['probability']:.3f} decided:")
         words += [f"{c['label']} {c['probability']:.3f}" for c in row["top"]]
         if "set" in row:
             words.append(f"set: {', '.join(map(str, row['set'])) or 'none'}")

@@ -68,6 +68,7 @@ def _print(found: Report) -> None:
     if found.n_groups is not None:
         images += f" in {found.n_groups} groups"
     curve = found.no_curve if found.curve is None else forecast_text(found.curve)
+    suspected = f"{found.n_suspected} of {found.n_images} training images"
     output.print_rows(
         [
             ("measured on", found.data or found.source),
@@ -76,7 +77,7 @@ def _print(found: Report) -> None:
             ("balanced accuracy", f"{evaluation.balanced_accuracy:.4f}"),
             ("calibration error", f"{evaluation.ece:.4f}"),
             ("learning curve", curve),
-            ("suspected labels", f"{found.n_suspected} of {found.n_images} training images"),
+            ("suspected labels", found.no_leave_one_out or suspected),
         ]
     )
     output.print_confusion(evaluation)

@@ -14,7 +14,6 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from toptune.classifier import training_labels
 from toptune.compare.comparison import Comparison, FineTuningPlan, MethodOutcome, duration
 from toptune.energy import EnergyMeter
 from toptune.errors import StorageError
@@ -23,6 +22,7 @@ from toptune.finetune import FineTuner
 from toptune.images import ImageSet, UnreadableImage, content_hash, read_source
 from toptune.measuring import peak_memory, reset_peak_memory
 from toptune.metrics import paired_difference
+from toptune.tasks import training_labels
 from toptune.training.loop import TrainingDiverged
 from toptune.training.recipe import Machine
 from toptune.training.trial import measure_speed, plan_training

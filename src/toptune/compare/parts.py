@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from toptune.classifier import training_labels
 from toptune.errors import DataError, DataWarning
 from toptune.features import Features
 from toptune.images import (
@@ -20,6 +19,7 @@ from toptune.images import (
     splits_of,
     stratified_split,
 )
+from toptune.tasks import check_classes, training_labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +43,7 @@ def training_and_test(
     own = next((name for name in ("test", "val") if name in present), None)
     if own is None or present == (own,):
         images, _ = labelled_images(data, labels, split=own)
+        check_classes(images)
         rows, held_out = stratified_split(
             images.labels, test_size=test_size, random_state=seed, groups=images.groups
         )

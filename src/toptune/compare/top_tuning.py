@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 
-from toptune.classifier import training_labels
 from toptune.compare.comparison import Curve, CurvePoint, MethodOutcome
 from toptune.energy import EnergyMeter
 from toptune.errors import DataWarning
@@ -19,6 +18,7 @@ from toptune.images import ImageSet
 from toptune.learning_curve import extrapolate, nested_subsets
 from toptune.measuring import peak_memory, reset_peak_memory
 from toptune.progress import progress_bar
+from toptune.tasks import training_labels
 from toptune.tuner import TopTuner
 
 #: Parts of the training images that the curve is measured at.

@@ -136,19 +136,20 @@ def explain_image(
     proba = head.probabilities(scores[:1])[0]
     best = int(proba.argmax())
     column = best if label is None else _column(head.classes_, label)
-    centers = head.center_indices_
+    centers = head.center_indices_.tolist()  # -1: the image was forgotten, and stays a center
+    labels = head.classes_.tolist()
     support = support_of(
         terms.of(0, column).cpu().numpy(),
         terms.similarity[0].cpu().numpy(),
-        [ids[j] for j in centers.tolist()],
-        head.classes_[codes[centers]],
+        [None if j < 0 else ids[j] for j in centers],
+        [None if j < 0 else labels[codes[j]] for j in centers],
         n_images=n_images,
     )
     box = seen_part(backbone.preprocessing.geometry, *picture.shape[:2])
     return Explanation(
         id=image.ids[0],
-        label=head.classes_.tolist()[column],
-        predicted=head.classes_.tolist()[best],
+        label=labels[column],
+        predicted=labels[best],
         probability=float(proba[column]),
         score=float(scores[0, column]),
         support=support,

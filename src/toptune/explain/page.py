@@ -11,7 +11,7 @@ from PIL import Image
 
 from toptune.explain.explaining import Explanation
 from toptune.explain.occlusion import Occlusion
-from toptune.explain.support import TrainingImage
+from toptune.explain.support import Support, TrainingImage
 from toptune.images import ImageSource
 from toptune.pages.pictures import data_uri, thumbnail
 from toptune.pages.rendering import render
@@ -19,8 +19,17 @@ from toptune.pages.rendering import render
 #: Red, green, blue of what speaks for a class and against it; as in `pages.drawing`.
 FOR, AGAINST = (213, 94, 0), (0, 114, 178)
 
+#: What stands for the name of an image that the model was told to forget.
+FORGOTTEN = "a forgotten image that stays a center"
+
+#: How many times larger than the score, or than 1, the two sides are where a page warns of it.
+CANCELLING = 10
+
 # Of the colour where the map is strongest; the picture is seen through it.
 _STRONGEST = 0.75
+
+# Longer side that a picture is enlarged to, at most, pixels.
+_LEAST = 360
 
 
 def heat_map(occlusion: Occlusion, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:  # (h, w, 3)
@@ -80,15 +89,16 @@ def explanation_page(
 
     def shown(image: TrainingImage) -> dict[str, Any]:
         return {
-            "id": image.id,
-            "label": image.label,
+            "id": FORGOTTEN if image.id is None else image.id,
+            "label": "" if image.label is None else image.label,
             "contribution": signed(image.contribution),
             "similarity": f"{image.similarity:.3f}",
             "width": f"{100 * abs(image.contribution) / most:.1f}",
-            "picture": thumbnail(files.get(image.id)),
+            "picture": None if image.id is None else thumbnail(files.get(image.id)),
         }
 
     supporting, opposing = (list(map(shown, s)) for s in (support.supporting, support.opposing))
+    picture = _enlarged(explanation.picture)
     drops = explanation.occlusion.drops
     content = {
         "explanation": explanation,
@@ -96,29 +106,48 @@ def explanation_page(
         "supporting": supporting,
         "opposing": opposing,
         "absent": sum(image["picture"] is None for image in (*supporting, *opposing)),
-        "picture": data_uri(explanation.picture),
-        "map": data_uri(heat_map(explanation.occlusion, explanation.picture)),
+        "picture": data_uri(picture),
+        "map": data_uri(heat_map(explanation.occlusion, picture)),
         "cells": len(drops),
         "most": signed(float(drops.max())),
         "least": signed(float(drops.min())),
         "scale": float(np.abs(drops).max()),
         "cards": _cards(explanation),
         "signed": signed,
+        "cancelling": _sides(support)[0] > CANCELLING * max(1.0, abs(explanation.score)),
         "model": model,
     }
     return render("toptune.explain", "explanation.html.j2", content)
 
 
+def _enlarged(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Repeat the pixels of a small picture, so that the map over it is fine enough."""
+    times = max(1, _LEAST // max(picture.shape[:2]))
+    return picture.repeat(times, axis=0).repeat(times, axis=1)
+
+
 def signed(value: float) -> str:
-    """Write a number with its sign and three decimals, a real minus sign included."""
-    return f"{value:+.3f}".replace("-", "−")
+    """Write a number with its sign, a real minus sign included.
+
+    Examples
+    --------
+    >>> signed(-0.25), signed(1234.5)
+    ('−0.250', '+1,234')
+    """
+    return (f"{value:+.3f}" if abs(value) < 100 else f"{value:+,.0f}").replace("-", "−")
+
+
+def _sides(support: Support) -> tuple[float, float]:
+    """Sum of all contributions above zero, and of those below."""
+    above = sum(image.contribution for image in support.supporting) + support.supporting_rest
+    below = sum(image.contribution for image in support.opposing) + support.opposing_rest
+    return above, below
 
 
 def _cards(explanation: Explanation) -> list[dict[str, str]]:
     """Return the first numbers of the page: value, what it is, and what to mind."""
     support = explanation.support
-    above = sum(image.contribution for image in support.supporting) + support.supporting_rest
-    below = sum(image.contribution for image in support.opposing) + support.opposing_rest
+    above, below = _sides(support)
     same = explanation.label == explanation.predicted
     second = "the most probable class" if same else f"more probable: {explanation.predicted}"
     return [

@@ -6,12 +6,13 @@ images: all of them, or some where there are many. Nothing is approximated: the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -20,17 +21,17 @@ class TrainingImage:
 
     Attributes
     ----------
-    id : str
-        Its name.
-    label : str or number
-        Its class.
+    id : str or None
+        Its name; None where the model was told to forget the image, but keeps it as a center.
+    label : str or number, or None
+        Its class; None where it was forgotten.
     contribution : float
         What it adds to the score; negative where it speaks against the class.
     similarity : float
         Of the two images' features as the kernel sees them, 1 at most.
     """
 
-    id: str
+    id: str | None
     label: Any
     contribution: float
     similarity: float
@@ -42,8 +43,8 @@ class ClassShare:
 
     Attributes
     ----------
-    label : str or number
-        The class.
+    label : str or number, or None
+        The class; None for images that were forgotten.
     contribution : float
         Sum over its images.
     n_images : int
@@ -86,8 +87,8 @@ class Support:
 def support_of(
     contributions: NDArray[np.float64],
     similarity: NDArray[np.float64],
-    ids: Sequence[str],
-    labels: ArrayLike,
+    ids: Sequence[str | None],
+    labels: Sequence[Any],
     *,
     n_images: int = 6,
 ) -> Support:
@@ -97,10 +98,10 @@ def support_of(
     ----------
     contributions, similarity : ndarray of shape (m,)
         Of the training images that are centers.
-    ids : sequence of str
-        Their names, (m,).
-    labels : array-like of shape (m,)
-        Their classes.
+    ids : sequence of length m
+        Their names; None for images that were forgotten.
+    labels : sequence of length m
+        Their classes, or None.
     n_images : int, default=6
         Images to name on each side.
 
@@ -121,11 +122,10 @@ def support_of(
     >>> found.supporting[0].id, found.supporting_rest, found.score
     ('a', 0.25, 0.65)
     """
-    y = np.asarray(labels)
-    if not len(contributions) == len(similarity) == len(ids) == len(y):
+    if not len(contributions) == len(similarity) == len(ids) == len(labels):
         raise ValueError(
             "contributions, similarity, ids and labels must have one length, got "
-            f"{len(contributions)}, {len(similarity)}, {len(ids)} and {len(y)}"
+            f"{len(contributions)}, {len(similarity)}, {len(ids)} and {len(labels)}"
         )
     if n_images < 0:
         raise ValueError(f"n_images must be >= 0, got {n_images}")
@@ -133,11 +133,9 @@ def support_of(
     above = order[contributions[order] > 0]
     below = order[contributions[order] < 0][::-1]
 
-    names = y.tolist()
-
     def named(rows: NDArray[np.intp]) -> tuple[TrainingImage, ...]:
         return tuple(
-            TrainingImage(ids[j], names[j], float(contributions[j]), float(similarity[j]))
+            TrainingImage(ids[j], labels[j], float(contributions[j]), float(similarity[j]))
             for j in rows.tolist()
         )
 
@@ -149,14 +147,16 @@ def support_of(
         opposing_rest=float(contributions[below[n_images:]].sum()),
         n_supporting=len(above),
         n_opposing=len(below),
-        classes=_shares(contributions, y),
+        classes=_shares(contributions, labels),
     )
 
 
-def _shares(contributions: NDArray[np.float64], y: NDArray[Any]) -> tuple[ClassShare, ...]:
-    classes, codes, counts = np.unique(y, return_inverse=True, return_counts=True)
-    sums = np.bincount(codes, weights=contributions)
-    return tuple(
-        ClassShare(classes.tolist()[k], float(sums[k]), int(counts[k]))
-        for k in np.argsort(-sums, kind="stable").tolist()
-    )
+def _shares(
+    contributions: NDArray[np.float64],
+    labels: Sequence[Any],
+) -> tuple[ClassShare, ...]:
+    sums: dict[Any, list[float]] = {}
+    for label, value in zip(labels, contributions.tolist(), strict=True):
+        sums.setdefault(label, []).append(value)
+    shares = (ClassShare(label, math.fsum(part), len(part)) for label, part in sums.items())
+    return tuple(sorted(shares, key=lambda share: -share.contribution))

@@ -115,7 +115,10 @@ def extract(
     found = run.features(
         {"backbone": backbone.name, **spec, "engine": engine.name}, seconds=seconds
     )
-    warn_set_aside(images.labels, found.labels, found.quarantined, stacklevel=2)
+    before, after = images.labels, found.labels
+    if images.label_kind != "class":  # a number or a set may well occur once
+        before = after = None
+    warn_set_aside(before, after, found.quarantined, stacklevel=2)
     return found
 
 
@@ -260,4 +263,5 @@ class _Run:
             quarantined=quarantined,
             seconds=seconds,
             image_groups=kept.groups,
+            label_kind=kept.label_kind,
         )

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toptune.errors import DataError, ModelFileError
-from toptune.images import Quarantined
+from toptune.images import LabelKind, Quarantined
+from toptune.images.label_kinds import LABEL_KINDS
 from toptune.tensor_file import decode_names, encode_names, load_tensors, save_tensors
 
 #: Raised by one whenever an older reader would misunderstand the file.
@@ -40,6 +41,8 @@ class Features:
     image_groups : ndarray of str, shape (n,), or None
         Name of the group of each image, as in `toptune.images.ImageSet.groups`: what splits and
         leave-one-out keep together. Not to be confused with `groups`, which are columns.
+    label_kind : {"class", "number", "set"}
+        What the labels stand for, as in `toptune.images.ImageSet.label_kind`.
 
     Raises
     ------
@@ -55,6 +58,7 @@ class Features:
     quarantined: tuple[Quarantined, ...] = ()
     seconds: float = 0.0
     image_groups: NDArray[np.str_] | None = None
+    label_kind: LabelKind = "class"
 
     def __post_init__(self) -> None:
         n = len(self.ids)
@@ -120,6 +124,7 @@ class Features:
                 "provenance": self.provenance,
                 "quarantined": [vars(item) for item in self.quarantined],
                 "seconds": self.seconds,
+                "label_kind": self.label_kind,
             },
             kind="features",
             format_version=FORMAT_VERSION,
@@ -162,6 +167,7 @@ class Features:
                 quarantined=tuple(Quarantined(**item) for item in document["quarantined"]),
                 seconds=float(document["seconds"]),
                 image_groups=_names_or_none(tensors, "image_groups"),
+                label_kind=LABEL_KINDS[LABEL_KINDS.index(document.get("label_kind", "class"))],
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ModelFileError(f"{path}: its description is damaged: {error!r}") from error

@@ -7,9 +7,10 @@ is set aside with a reason and never ends a run.
 """
 
 from toptune.images.decode import decode, decode_within
-from toptune.images.found import folder_of, image_files
+from toptune.images.found import folder_of, image_files, with_folder
 from toptune.images.geometry import Geometry
 from toptune.images.given import Images, labelled_images, unlabelled_images
+from toptune.images.label_kinds import LabelKind
 from toptune.images.listing import open_images, open_unlabelled, splits_of
 from toptune.images.sources import (
     ImageSet,
@@ -27,6 +28,7 @@ __all__ = [
     "ImageSet",
     "ImageSource",
     "Images",
+    "LabelKind",
     "Quarantined",
     "UnreadableImage",
     "content_hash",
@@ -42,4 +44,5 @@ __all__ = [
     "splits_of",
     "stratified_split",
     "unlabelled_images",
+    "with_folder",
 ]

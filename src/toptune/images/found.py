@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from toptune.images.sources import ImageSet, file_fault
 
@@ -51,6 +52,23 @@ def _above(path: Path, name: Path) -> Path | None:
     """Return what is left of a path above the name that it ends with."""
     n = len(name.parts)
     return path.parents[n - 1] if path.parts[-n:] == name.parts else None
+
+
+def with_folder(provenance: Mapping[str, Any], images: ImageSet) -> dict[str, Any]:
+    """Return what is known of a model with the folder of images that it was trained on.
+
+    Parameters
+    ----------
+    provenance : mapping
+        Its ``image_folders``, if there are any, are kept.
+    images : ImageSet
+        Whose folder is added, if they have one.
+    """
+    known = list(provenance.get("image_folders", []))
+    folder = folder_of(images)
+    if folder is None or folder in known:
+        return dict(provenance)
+    return {**provenance, "image_folders": [*known, folder]}
 
 
 def image_files(ids: Iterable[str], folders: Sequence[str | os.PathLike[str]]) -> dict[str, Path]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from toptune.errors import DataError
+from toptune.images.label_kinds import is_collection
 from toptune.images.listing import open_images
 from toptune.images.sources import ImageSet, ImageSource, from_arrays, group_names
 
@@ -32,7 +33,8 @@ def labelled_images(
     images : Images
         A folder or manifest as for `open_images`, or images given directly.
     labels : array-like, path or None
-        One label per image given directly; for a folder, a manifest or nothing.
+        One label per image given directly, or one list of labels per image; for a folder, a
+        manifest or nothing.
     split : str, optional
         Split of a folder or manifest.
     groups : sequence, optional
@@ -69,6 +71,8 @@ def labelled_images(
         return open_images(images, split=split, labels=labels), {}
     if labels is None or isinstance(labels, str | os.PathLike):
         raise DataError("a list of images needs a list with one label per image")
+    if not isinstance(labels, np.ndarray) and any(map(is_collection, given := list(labels))):  # type: ignore[arg-type]
+        return from_arrays(images, given, groups=groups), {}
     values = list(np.asarray(labels))  # not tolist: int32 labels stay int32
     return from_arrays(images, values, groups=groups), {str(value): value for value in values}
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from toptune.errors import DataError, DataWarning
+from toptune.images.label_kinds import kind_of_column
 from toptune.images.sources import (
     ImageSet,
     Quarantined,
@@ -170,6 +171,7 @@ def manifest_images(
     ImageSet
         In the order of the table. An image without label, with contradictory labels or groups, or
         without a file is set aside, once for all its rows. One without group is a group of its own.
+        Its `label_kind` follows from the labels that are left.
 
     Raises
     ------
@@ -224,6 +226,7 @@ def manifest_images(
         np.array(chosen, np.str_) if labels else None,
         tuple(aside),
         group_names(together, ids) if groups else None,
+        kind_of_column(chosen) if labels else "class",
     )
 
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from PIL import ExifTags, Image
 
 from toptune.errors import DataError
+from toptune.images.label_kinds import LabelKind, is_collection, kind_of_values, set_text
 
 ImageSource: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | npt.NDArray[Any]
 """A path, the bytes of an image file, a Pillow image or an array of pixels."""
@@ -66,6 +67,8 @@ class ImageSet:
         Name of the group of each image: what belongs together, such as photographs of one object,
         frames of one video or one patient, and must not be torn apart by a split. None where
         nothing is known of groups.
+    label_kind : {"class", "number", "set"}
+        What the labels stand for; see `toptune.images.label_kinds`.
 
     Raises
     ------
@@ -78,6 +81,7 @@ class ImageSet:
     labels: npt.NDArray[np.str_] | None
     quarantined: tuple[Quarantined, ...] = ()
     groups: npt.NDArray[np.str_] | None = None
+    label_kind: LabelKind = "class"
 
     def __post_init__(self) -> None:
         n = len(self.ids)
@@ -122,6 +126,7 @@ class ImageSet:
             sources=tuple(self.sources[i] for i in rows),
             labels=None if self.labels is None else self.labels[rows],
             groups=None if self.groups is None else self.groups[rows],
+            label_kind=self.label_kind,
         )
 
 
@@ -138,7 +143,8 @@ def from_arrays(
     images : sequence of ImageSource
         Paths, bytes of image files, Pillow images or arrays; see `decode` for the arrays it takes.
     labels : sequence, optional
-        One label per image; kept as ``str(label)``.
+        One label per image; kept as ``str(label)``. A list, tuple or set of names is kept as text
+        with semicolons.
     groups : sequence, optional
         One group per image, kept as text; an image whose group is missing (None, NaN or empty) is
         a group of its own.
@@ -173,11 +179,13 @@ def from_arrays(
                 "give a path, bytes, a Pillow image or a NumPy array"
             )
     ids = _ids_of(sources)
+    values = None if labels is None else list(labels)
     return ImageSet(
         ids,
         sources,
-        _labels_of(labels, len(sources)),
+        _labels_of(values, len(sources)),
         groups=None if groups is None else group_names(groups, ids),
+        label_kind="class" if values is None else kind_of_values(values),
     )
 
 
@@ -188,18 +196,18 @@ def _ids_of(sources: tuple[ImageSource, ...]) -> tuple[str, ...]:
     return tuple(f"image-{i:06d}" for i in range(len(sources)))
 
 
-def _labels_of(labels: Iterable[object] | None, n: int) -> npt.NDArray[np.str_] | None:
-    if labels is None:
+def _labels_of(values: list[object] | None, n: int) -> npt.NDArray[np.str_] | None:
+    if values is None:
         return None
-    values = list(labels)
     if len(values) != n:
         raise DataError(f"{n} images but {len(values)} labels: give one label per image")
     for i, value in enumerate(values):
-        if isinstance(value, np.ndarray | list | tuple):
+        if isinstance(value, np.ndarray):
             raise DataError(f"labels[{i}] is a {type(value).__name__}: give one label per image")
-        if is_missing(value):
+        if not is_collection(value) and is_missing(value):
             raise DataError(f"labels[{i}] is missing ({value!r}): leave out images without a label")
-    return np.array([str(value) for value in values], dtype=np.str_)
+    texts = [set_text(v) if is_collection(v) else str(v) for v in values]
+    return np.array(texts, dtype=np.str_)
 
 
 def group_names(groups: Iterable[object], own: Sequence[str]) -> npt.NDArray[np.str_]:

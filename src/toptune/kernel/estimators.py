@@ -18,14 +18,14 @@ from scipy.special import expit, softmax
 from sklearn.base import ClassifierMixin, MultiOutputMixin, RegressorMixin
 from sklearn.utils import column_or_1d, compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted
+from sklearn.utils.validation import _check_sample_weight
 from torch import Tensor
 
 from toptune.kernel.base import KernelEstimator, Problem
 from toptune.kernel.calibration import calibrated_log_loss, fit_temperature
 from toptune.kernel.changing import ChangeableClassifier
-from toptune.kernel.kernels import check_kernel
 from toptune.kernel.operators import Rows
+from toptune.kernel.stored import restore_solution, stored_arrays, stored_numbers
 
 Kernel = Literal[
     "gaussian", "laplacian", "matern32", "matern52", "cauchy", "linear", "polynomial", "auto"
@@ -306,18 +306,9 @@ class KernelClassifier(ClassifierMixin, ChangeableClassifier):  # type: ignore[m
             kernel, bandwidth, penalty, temperature and multilabel, and with the scores loo_accuracy
             and loo_log_loss.
         """
-        check_is_fitted(self)
-        arrays = {
-            "centers": self.centers_,
-            "center_indices": self.center_indices_,
-            "dual_coef": self.dual_coef_,
-            "offset": self._offset.cpu().numpy(),
-            "scale": self._feature_scale_array(),
-        }
+        arrays = stored_arrays(self)
         numbers: dict[str, float | str | bool] = {
-            "kernel": self.kernel_,
-            "bandwidth": self.bandwidth_,
-            "penalty": self.penalty_,
+            **stored_numbers(self),
             "temperature": self.temperature_,
             "multilabel": self._multilabel,
         }
@@ -351,26 +342,13 @@ class KernelClassifier(ClassifierMixin, ChangeableClassifier):  # type: ignore[m
             If shapes disagree with each other.
         """
         self.classes_ = np.asarray(classes)
-        self.centers_, self.dual_coef_ = arrays["centers"], arrays["dual_coef"]
-        self.center_indices_ = arrays["center_indices"]
-        (m, d), c = self.centers_.shape, len(self.classes_)
-        names = ("dual_coef", "center_indices", "offset", "scale")
-        scores = arrays.get("loo_scores", np.empty((0, c)))
-        shapes = (*(arrays[name].shape for name in names), scores.shape[1:])
-        if shapes != ((m, c), (m,), (d,), (d,), (c,)):
-            raise ValueError(f"shapes of {', '.join(names)}, loo_scores do not fit: {shapes}")
-        self._offset = torch.tensor(arrays["offset"])
-        self._feature_scale = torch.tensor(arrays["scale"])
+        restore_solution(self, arrays, numbers, c=len(self.classes_))
         self._multilabel = bool(numbers["multilabel"])
-        check_kernel(numbers["kernel"])
-        self.kernel = self.kernel_ = numbers["kernel"]
-        self.bandwidth_, self.penalty_ = numbers["bandwidth"], numbers["penalty"]
         self.temperature_ = numbers["temperature"]
         if "loo_scores" in arrays:
-            self.loo_decision_function_ = scores
+            self.loo_decision_function_ = arrays["loo_scores"]
             self.loo_accuracy_ = numbers["loo_accuracy"]
             self.loo_log_loss_ = numbers["loo_log_loss"]
-        self.n_centers_, self.n_features_in_ = m, d
         return self
 
     def decision_function(self, X: ArrayLike | Rows) -> NDArray[np.float64]:
@@ -598,3 +576,36 @@ class KernelRegressor(MultiOutputMixin, RegressorMixin, KernelEstimator):  # typ
         ndarray of shape (n,), or (n, c) if the targets had two axes.
         """
         return self._shaped(self._checked_scores(X))
+
+    def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, float | str]]:
+        """Return what prediction needs, as arrays and numbers, for a file without pickle.
+
+        Returns
+        -------
+        arrays : dict
+            As for `KernelClassifier.state`, with intercept (c,); loo_scores are the predictions.
+        numbers : dict
+            kernel, bandwidth, penalty and loo_r2.
+        """
+        arrays = stored_arrays(self)
+        left_out = self.loo_predictions_.reshape(len(self.loo_predictions_), -1)
+        arrays |= {"intercept": self.intercept_, "loo_scores": left_out}
+        return arrays, {**stored_numbers(self), "loo_r2": self.loo_r2_}
+
+    def restore(
+        self, arrays: Mapping[str, NDArray[Any]], numbers: Mapping[str, Any]
+    ) -> KernelRegressor:
+        """Become the fitted regressor whose `state` this is; targets of one column count as (n,).
+
+        Raises
+        ------
+        ValueError
+            If shapes disagree with each other.
+        """
+        self.intercept_ = arrays["intercept"]
+        self._single = self.intercept_.shape == (1,)
+        restore_solution(self, arrays, numbers, c=self.intercept_.size)
+        left_out = arrays["loo_scores"]
+        self.loo_predictions_ = left_out[:, 0] if self._single else left_out
+        self.loo_r2_ = numbers["loo_r2"]
+        return self

@@ -15,7 +15,7 @@ from toptune.classifier import images_to_compare
 from toptune.compare.comparison import Curve
 from toptune.compare.top_tuning import left_out_labels, measured_curve
 from toptune.energy import EnergyMeter
-from toptune.errors import DataError
+from toptune.errors import DataError, NotKeptError
 from toptune.features import Features
 from toptune.images import Images, ImageSet, Quarantined, image_files
 from toptune.intervals import share_interval
@@ -86,18 +86,24 @@ def build_report(
     ------
     DataError
         If the data cannot be used, or has a class that the model does not know.
+    NotKeptError
+        If there is no data, and leave-one-out of a model that was changed is not known.
     """
     tuner._check_fitted()
+    tuner._labels_task().require(("classification",), "a report is")
     folders = tuner.provenance_.get("image_folders", []) if image_folders is None else image_folders
-    left_out = _left_out(tuner, folders)
-    measured = left_out if data is None else _on_data(tuner, data, labels, split)
-    found, why = None, "it was not asked for"
-    if curve:
-        found, why = _curve(tuner, measured.features, folders)
-    errors = np.flatnonzero(~measured.right)
-    errors = errors[np.argsort(-measured.proba[errors].max(axis=1), kind="stable")]
-    suspects = suspected_labels(left_out.proba, left_out.codes)
-    doubtful = suspects.index[suspects.confident]
+    left_out, unknown = _left_out(tuner, folders)
+    if data is not None:
+        measured = _on_data(tuner, data, labels, split)
+    elif left_out is not None:
+        measured = left_out
+    else:
+        raise NotKeptError(unknown)
+    found, no_curve = None, unknown or "it was not asked for"
+    if curve and left_out is not None:
+        found, no_curve = _curve(tuner, measured.features, folders)
+    errors = _most_sure(measured)
+    doubtful = _suspected(left_out)
     seconds = dict(tuner.seconds_)
     if data is not None:
         seconds["predict"] = measured.seconds
@@ -110,10 +116,11 @@ def build_report(
         n_groups=None if measured.groups is None else len(np.unique(measured.groups)),
         errors=_disagreements(measured, classes, errors[:LISTED]),
         n_errors=len(errors),
-        suspected=_disagreements(left_out, classes, doubtful[:LISTED]),
+        suspected=_disagreements(left_out or measured, classes, doubtful[:LISTED]),
         n_suspected=len(doubtful),
+        no_leave_one_out=unknown,
         curve=found,
-        no_curve=why,
+        no_curve=no_curve,
         feature_map=_feature_map(tuner, left_out),
         seconds=seconds,
         energy_kwh=measured.energy_kwh,
@@ -133,17 +140,22 @@ def build_report(
     )
 
 
-def _left_out(tuner: TopTuner, folders: Sequence[str | os.PathLike[str]]) -> _Measured:
-    proba = tuner.head_.probabilities(tuner.head_.loo_decision_function_)
-    groups = getattr(tuner, "groups_", None)
+def _left_out(
+    tuner: TopTuner, folders: Sequence[str | os.PathLike[str]]
+) -> tuple[_Measured | None, str]:
+    """Training images by the models fitted without them; or why that is not known."""
+    try:
+        proba = tuner.head_.probabilities(tuner.head_.loo_decision_function_)
+    except NotKeptError as error:
+        return None, str(error)
+    codes, groups = tuner.codes_, tuner.groups_
 
     def file_of(name: str) -> str | None:
         file = image_files([name], folders).get(name)
         return None if file is None else str(file)
 
-    return _Measured(
-        tuner.loo_, tuner.ids_, tuner.codes_, proba, groups, tuner.quarantined_, file_of
-    )
+    aside = tuner.quarantined_
+    return _Measured(tuner.loo_, tuner.ids_, codes, proba, groups, aside, file_of), ""
 
 
 def _on_data(
@@ -209,13 +221,26 @@ def _disagreements(
     return tuple(found)
 
 
-def _feature_map(tuner: TopTuner, left_out: _Measured) -> FeatureMap:
+def _most_sure(measured: _Measured) -> NDArray[np.intp]:
+    """Errors, the most probable first."""
+    errors = np.flatnonzero(~measured.right)
+    return errors[np.argsort(-measured.proba[errors].max(axis=1), kind="stable")]
+
+
+def _suspected(left_out: _Measured | None) -> NDArray[np.intp]:
+    """Training images whose label is suspect, the most suspect first."""
+    if left_out is None:
+        return np.zeros(0, dtype=np.intp)
+    found = suspected_labels(left_out.proba, left_out.codes)
+    return found.index[found.confident]
+
+
+def _feature_map(tuner: TopTuner, left_out: _Measured | None) -> FeatureMap:
     """Map some of the centers, the same ones every time."""
     centers = tuner.head_.center_indices_
-    m = len(centers)
-    some = np.arange(m)
-    if m > _POINTS:
-        some = np.sort(np.random.default_rng(0).permutation(m)[:_POINTS])
+    some = np.flatnonzero(centers >= 0)  # below zero: forgotten images
+    if len(some) > _POINTS:
+        some = np.sort(np.random.default_rng(0).permutation(some)[:_POINTS])
     rows = Rows(tuner.center_features_[some], transform=tuner.normalizer_.transform)
     K = tuner.head_.score_terms(rows).K[:, some].cpu().numpy()
     points, shares = kernel_components((K + K.T) / 2)
@@ -223,9 +248,9 @@ def _feature_map(tuner: TopTuner, left_out: _Measured) -> FeatureMap:
     return FeatureMap(
         points=points,
         shares=shares,
-        ids=tuple(left_out.ids[i] for i in images.tolist()),
-        labels=tuner.classes_[left_out.codes[images]].tolist(),
-        right=left_out.right[images],
+        ids=tuple(tuner.ids_[i] for i in images.tolist()),
+        labels=tuner.classes_[tuner.codes_[images]].tolist(),
+        right=np.ones(len(images), bool) if left_out is None else left_out.right[images],
     )
 
 
@@ -258,7 +283,7 @@ def training_features(
     or extracted again, where the files are in one of the folders. None where they cannot be had.
     """
     head, names = tuner.head_, tuner.classes_[tuner.codes_].astype(np.str_)
-    if len(head.center_indices_) == len(tuner.ids_):
+    if np.array_equal(np.sort(head.center_indices_), np.arange(len(names))):
         X = np.empty_like(tuner.center_features_)
         X[head.center_indices_] = tuner.center_features_
         return Features(
@@ -267,13 +292,11 @@ def training_features(
             labels=names,
             groups=dict(tuner.provenance_["layers"]),
             provenance=tuner.provenance_,
-            image_groups=getattr(tuner, "groups_", None),
+            image_groups=tuner.groups_,
         )
     files = image_files(tuner.ids_, folders)
     if len(files) < len(tuner.ids_):
         return None
     paths = tuple(str(files[name]) for name in tuner.ids_)
-    found = tuner._extract(
-        ImageSet(tuner.ids_, paths, names, groups=getattr(tuner, "groups_", None)), strict=True
-    )
+    found = tuner._extract(ImageSet(tuner.ids_, paths, names, groups=tuner.groups_), strict=True)
     return replace(found, quarantined=())

@@ -52,7 +52,7 @@ class FeatureMap:
     labels : list
         Their classes.
     right : ndarray of bool, shape (k,)
-        Whether leave-one-out gives them their label.
+        Whether leave-one-out gives them their label; true where it is not known.
     """
 
     points: NDArray[np.float64]
@@ -98,6 +98,9 @@ class Report:
         first.
     n_suspected : int
         Number of all of them.
+    no_leave_one_out : str
+        Why leave-one-out is not known, as for some models that were changed; else empty. There are
+        no suspected labels then.
     curve : Curve or None
         Accuracy with fewer training images, and what more would bring.
     no_curve : str
@@ -132,6 +135,7 @@ class Report:
     n_errors: int
     suspected: tuple[Disagreement, ...]
     n_suspected: int
+    no_leave_one_out: str
     curve: Curve | None
     no_curve: str
     feature_map: FeatureMap
@@ -161,6 +165,7 @@ class Report:
             "n_errors": self.n_errors,
             "suspected": [asdict(row) for row in self.suspected],
             "n_suspected": self.n_suspected,
+            "no_leave_one_out": self.no_leave_one_out,
             "curve": None if self.curve is None else asdict(self.curve),
             "no_curve": self.no_curve,
             "feature_map": self.feature_map.to_dict(),

@@ -102,7 +102,7 @@ def _cards(report: Report) -> list[dict[str, str]]:
             "detail": "how far probabilities are from the share of right answers",
         },
         {
-            "value": f"{report.n_suspected:,}",
+            "value": "–" if report.no_leave_one_out else f"{report.n_suspected:,}",
             "what": "suspected labels",
             "detail": f"{share} of {report.n_images:,} training images",
         },

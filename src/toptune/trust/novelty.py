@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from toptune.errors import DataError
 from toptune.kernel import KernelClassifier, Rows
 from toptune.kernel.novelty import ReferencePoints, reference_points
 from toptune.trust.conformal import conformal_quantile
@@ -100,6 +101,11 @@ def unknown_scorer(
     -------
     UnknownScorer
 
+    Raises
+    ------
+    DataError
+        If all samples that are centers were forgotten.
+
     Examples
     --------
     >>> import numpy as np
@@ -114,7 +120,11 @@ def unknown_scorer(
     [False, True]
     """
     _, Z = head.kernel_space(head.centers_)
-    some = np.unique(np.linspace(0, len(Z) - 1, min(len(Z), MAX_POINTS)).astype(np.intp))
+    there = np.flatnonzero(head.center_indices_ >= 0)  # a forgotten sample may stay a center
+    if len(there) == 0:
+        raise DataError("no center is a training sample any more: train again")
+    evenly = np.linspace(0, len(there) - 1, min(len(there), MAX_POINTS)).astype(np.intp)
+    some = there[np.unique(evenly)]
     rows = head.center_indices_[some]
     of_group = None if groups is None else np.unique(groups[rows], return_inverse=True)[1]
     points = reference_points(Z[some], head.kernel_, head.bandwidth_, head.penalty_, of_group)

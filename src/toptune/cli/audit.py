@@ -1,0 +1,92 @@
+"""`toptune audit`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from toptune.cli import options, output
+
+if TYPE_CHECKING:
+    from toptune.audit import Audit, AuditedImage
+
+#: Suspected labels and groups of copies printed; the page and the JSON have more.
+_SHOWN = 10
+
+
+def audit(
+    data: options.Data,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="HTML page to write.")] = None,
+    labels: options.Labels = None,
+    limit: Annotated[int, typer.Option(min=1, help="Suspected labels to list.")] = 100,
+    backbone: options.Backbone = "efficientnet_lite0",
+    layers: options.Layers = "auto",
+    view: options.View = "whole",
+    resolution: options.Resolution = None,
+    seed: options.Seed = 0,
+    strict: options.Strict = False,
+    overwrite: options.Overwrite = False,
+    max_pixels: options.MaxPixels = None,
+    json: options.Json = False,
+) -> None:
+    """Look for wrong labels, copies with different labels, and copies in several splits."""
+    if out is not None:
+        output.check_output(out, overwrite=overwrite)
+    options.limit_pixels(max_pixels)
+    from toptune.audit import audit as look
+    from toptune.audit import audit_page
+    from toptune.tuner import TopTuner
+
+    network = options.network_choice(layers, view, resolution)
+    tuner = TopTuner(backbone=backbone, strict=strict, random_state=seed, **network)
+    found = look(data, labels, tuner=tuner, max_suspects=limit)
+    if out is not None:
+        output.write_page(out, audit_page(found, data=data))
+    if json:
+        output.print_json(found.to_dict())
+        return
+    _print(found)
+    if out is not None:
+        output.console.print(f"page written to {out}", markup=False, soft_wrap=True)
+
+
+def _print(found: Audit) -> None:
+    """Print the numbers, and the first findings of each kind."""
+    rows = [
+        ("images", f"{found.n}, {len(found.classes)} classes"),
+        ("leave-one-out agrees with", f"{found.loo_accuracy:.4f} of the labels"),
+        ("suspected labels", str(found.n_suspects)),
+        ("copies with different labels", f"{len(found.conflicts)} groups"),
+    ]
+    if len(found.splits) > 1:
+        rows.append(("copies in several splits", f"{len(found.leaks)} groups"))
+    output.print_rows(rows)
+    if found.suspects:
+        _line("suspected labels, the most suspect first:")
+    for suspect in found.suspects[:_SHOWN]:
+        near = ", ".join(image.label for image in suspect.neighbours)
+        _line(
+            f"  {suspect.image.id}: labelled {suspect.image.label} "
+            f"({suspect.label_probability:.3f}), suggested {suspect.suggested} "
+            f"({suspect.probability:.3f}), most alike: {near}"
+        )
+    for title, groups in (
+        ("copies with different labels:", found.conflicts),
+        ("copies in several splits:", found.leaks),
+    ):
+        if groups:
+            _line(title)
+        for group in groups[:_SHOWN]:
+            _line(f"  {'; '.join(map(_name, group))}")
+    output.print_quarantine(found.quarantined)
+
+
+def _name(image: AuditedImage) -> str:
+    split = "" if image.split is None else f"{image.split}, "
+    return f"{image.id} ({split}{image.label})"
+
+
+def _line(text: str) -> None:
+    output.console.print(text, markup=False, soft_wrap=True)

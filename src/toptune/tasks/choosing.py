@@ -1,0 +1,57 @@
+"""Thresholds of classes or labels, chosen from the leave-one-out probabilities of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toptune.errors import DataError
+from toptune.tasks.base import Task, codes_among
+from toptune.thresholds import Objective, best_label_threshold, best_thresholds, wanted_threshold
+
+
+def chosen_thresholds(
+    task: Task[Any],
+    codes: NDArray[Any],  # (n,) or (n, c)
+    P: NDArray[np.float64],  # (n, c)
+    *,
+    objective: Objective | None = None,
+    recall: Mapping[Any, float] | None = None,
+    precision: Mapping[Any, float] | None = None,
+) -> dict[Any, float]:
+    """Choose thresholds; see `toptune.TopTuner.choose_thresholds`.
+
+    Raises
+    ------
+    DataError
+        If nothing or too much is asked for, or it cannot be had.
+    """
+    wishes = [*(recall or {}), *(precision or {})]
+    if (objective is None) == (not wishes):
+        raise DataError(
+            "say what thresholds are for: either an objective, or a recall or precision of classes"
+        )
+    if len(set(map(str, wishes))) < len(wishes):
+        raise DataError("a class can have a wanted recall or a wanted precision, not both")
+    classes = task.classes.tolist()
+    single = codes.ndim == 1
+    if objective is not None and single:
+        return dict(zip(classes, best_thresholds(codes, P, objective).tolist(), strict=True))
+    present = codes[:, None] == np.arange(len(classes)) if single else codes > 0
+    if objective is not None:
+        return {
+            label: best_label_threshold(present[:, k], P[:, k], objective)
+            for k, label in enumerate(classes)
+        }
+    found = {}
+    for name, wanted in (("recall", recall or {}), ("precision", precision or {})):
+        for label, value in wanted.items():
+            (k,) = codes_among([str(label)], task.classes)
+            try:
+                found[classes[k]] = wanted_threshold(present[:, k], P[:, k], **{name: value})
+            except DataError as error:
+                raise DataError(f"{label}: {error}") from error
+    return found

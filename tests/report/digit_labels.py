@@ -1,0 +1,3 @@
+"""Training images of the digits whose label is that of another class."""
+
+WRONG = ("train/1/00.png", "train/0/01.png")
