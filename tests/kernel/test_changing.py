@@ -480,3 +480,25 @@ def test_many_more_or_fewer_samples_ask_for_a_new_choice(centers: str) -> None:
     more = model.with_samples(X[known], Y[known]).refresh_reason()
     assert more is not None
     assert more.startswith("there are 165 images, and 110 when")
+
+
+def test_penalties_below_the_rounding_of_float32_are_not_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Above 800 samples of float32 the kernel matrix that is kept is of float32."""
+    rng = np.random.default_rng(0)
+    samples = rng.normal(size=(850, 3)).astype(np.float32)
+    labels = (samples[:, 0] > 0).astype(np.intp)
+    model = KernelClassifier(kernel="polynomial", bandwidth=0.5, penalty=10.0, random_state=0)
+    model.fit(samples, labels)
+    assert model._kept.K.dtype == torch.float32
+    least = model._kept.rounding(np.ones(2))
+    assert 1e-6 < least < 1.0  # some of those tried are below it
+    tried: list[float] = []
+    monkeypatch.setattr(
+        "toptune.kernel.changing.descend_penalties",
+        lambda evaluate, *, start, penalties: tried.extend(penalties) or (start, None, {}),
+    )
+    assert model.reselected().penalty_ == max(tried) == 1.0
+    assert min(tried) > least
+    assert 1 < len(tried) < 19

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from toptune.kernel.base import ROUNDED_PENALTY
 from toptune.kernel.exact import ExactSolution, exact_solution
 
 
@@ -93,6 +94,16 @@ class ExactStatistics:
         """
         scores = self._solution(weights, penalty).leave_one_out(groups)
         return scores if rows is None else scores[rows]
+
+    def rounding(
+        self,
+        weights: NDArray[np.float64],  # (c,)
+    ) -> float:
+        """Penalty down to which the entries of K resolve eigenvalues; 0 where they are float64."""
+        if self.K.dtype == torch.float64:
+            return 0.0
+        w = weights[self.codes]
+        return ROUNDED_PENALTY * float(np.average(self.K.diagonal().cpu().numpy(), weights=w))
 
     def _solution(self, weights: NDArray[np.float64], penalty: float) -> ExactSolution:
         K = self.K.double()

@@ -314,8 +314,12 @@ class ChangeableClassifier(KeepingClassifier):
                 return np.inf, None
             return float(calibrated_log_loss(scores.cpu(), codes, w)), None
 
-        near = min(PENALTIES, key=lambda p: abs(np.log(p / self.penalty_)))
-        penalty, _, _ = descend_penalties(evaluate, start=near, penalties=PENALTIES)
+        penalties = PENALTIES
+        if isinstance(statistics, ExactStatistics):
+            rounding = statistics.rounding(weights)
+            penalties = tuple(p for p in PENALTIES if p > rounding) or PENALTIES
+        near = min(penalties, key=lambda p: abs(np.log(p / self.penalty_)))
+        penalty, _, _ = descend_penalties(evaluate, start=near, penalties=penalties)
         changed = copy.copy(self)
         changed.penalty_ = penalty
         seconds = time.perf_counter() - start
@@ -363,17 +367,6 @@ class ChangeableClassifier(KeepingClassifier):
         return NystromStatistics.of_rows(
             whiten, Phi, statistics.codes, weights, balanced=self._balanced()
         )
-
-    def _whiten_of(
-        self,
-        kept: NDArray[np.bool_],  # (m,)
-        statistics: NystromStatistics,
-    ) -> Tensor:  # (m', m')
-        """L^-T of some of the centers."""
-        if not kept.any():
-            raise DataError("no center would be left: train anew")
-        Z = replace(self._center_rows().take(kept), dtype=statistics.whiten.dtype)
-        return whitening(KernelOperator(Z, Z.all(), self.kernel_, self.bandwidth_))
 
     def _check_same_centers(self, other: ChangeableClassifier) -> None:
         """Refuse a classifier whose sums do not add to those of this one."""

@@ -19,13 +19,13 @@ from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from toptune.errors import NotKeptError
+from toptune.errors import DataError, NotKeptError
 from toptune.kernel.base import ROUNDED_PENALTY, KernelEstimator, Problem, Solution
 from toptune.kernel.bordering import ExactStatistics
 from toptune.kernel.calibration import fit_temperature
 from toptune.kernel.coverage import Coverage, quantile_rows, uncovered_part
 from toptune.kernel.kernels import kernel_diagonal, kernel_matrix
-from toptune.kernel.nystrom import NystromSystem
+from toptune.kernel.nystrom import NystromSystem, whitening
 from toptune.kernel.operators import KernelOperator, Rows
 from toptune.kernel.selection import SELECTION_SAMPLES
 from toptune.kernel.triangular import pack_lower, unpack_lower, upper_matmul
@@ -267,6 +267,17 @@ class KeepingClassifier(KernelEstimator):
             upper_matmul(K, whiten, out=Phi[part])
             parts[part] = uncovered_part(Phi[part], X, self.kernel_, self.bandwidth_)
         return Phi, parts
+
+    def _whiten_of(
+        self,
+        kept: NDArray[np.bool_],  # (m,)
+        statistics: NystromStatistics,
+    ) -> Tensor:  # (m', m')
+        """L^-T of some of the centers."""
+        if not kept.any():
+            raise DataError("no center would be left: train anew")
+        Z = replace(self._center_rows().take(kept), dtype=statistics.whiten.dtype)
+        return whitening(KernelOperator(Z, Z.all(), self.kernel_, self.bandwidth_))
 
     def _parts(self, rows: Rows, Phi: Tensor) -> Tensor:  # (k,)
         return uncovered_part(Phi, rows.all(), self.kernel_, self.bandwidth_)
