@@ -172,3 +172,20 @@ def test_clones_are_unfitted_with_the_same_parameters() -> None:
     copy = clone(model.fit(*sample(30, 2)))
     assert copy.get_params() == model.get_params()
     assert not hasattr(copy, "classes_")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_classifier_tries_penalties_that_its_kernel_matrix_resolves(dtype: type) -> None:
+    rng = np.random.default_rng(0)
+    centers = 3.0 * rng.normal(size=(4, 20))
+    y = np.arange(1000) % 4
+    X = (centers[y] + 0.3 * rng.normal(size=(1000, 20))).astype(dtype)  # the weakest would be taken
+    model = KernelClassifier(random_state=0).fit(X, y)
+    assert model.plan_.solver == "exact"
+    on_all = [c.penalty for c in model.candidates_[5 * len(PENALTIES) :]]
+    if dtype is np.float32:
+        assert min(on_all) > base.ROUNDED_PENALTY
+    else:
+        assert min(on_all) == min(PENALTIES)
+    given = KernelClassifier(penalty=1e-8, bandwidth=5.0, random_state=0).fit(X, y)
+    assert given.penalty_ == 1e-8  # what is asked for is done

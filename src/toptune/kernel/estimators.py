@@ -160,6 +160,9 @@ class KernelClassifier(ClassifierMixin, ChangeableClassifier):  # type: ignore[m
     True
     """
 
+    #: On real images they gained 6e-4 nats at most.
+    _resolved_penalties = True
+
     def __init__(
         self,
         *,
