@@ -86,6 +86,12 @@ def test_sites_are_merged(toptune: Toptune, model_file: Path, tree: Path, tmp_pa
     assert shown.out.splitlines()[1].split() == ["leave-one-out", "accuracy", "not", "known"]
     evaluated = toptune("evaluate", out, tree.parent, "--json").json
     assert evaluated["accuracy"] == 1.0
+    page = tmp_path / "report.html"
+    for model, data in ((files[0], ()), (out, ("--data", tree.parent))):
+        arguments = ("report", model, *data, "-o", page, "--overwrite", "--no-curve", "--json")
+        report = toptune(*arguments).json
+        assert report["feature_map"] is None  # found in use: a traceback, no center to be drawn
+        assert "No map: the centers of this model are not" in page.read_text(encoding="utf-8")
     name = TopTuner.load(out).ids_[0]
     assert "without kernel rows" in toptune("forget", out, name, "-o", tmp_path / "x").error
 

@@ -124,6 +124,7 @@ def test_the_curve_on_data_ends_at_its_accuracy(on_data: Report) -> None:
 
 def test_the_map_has_each_training_image(tuner: TopTuner, left_out: Report) -> None:
     found = left_out.feature_map
+    assert found is not None
     assert found.ids == tuner.ids_
     assert found.points.shape == (48, 2)
     wrong = {row.id for row in left_out.errors}
@@ -192,5 +193,6 @@ def test_a_changed_model_whose_leave_one_out_is_not_known(
     assert report.evaluation.n == 24
     assert "leave-one-out after a change is not known" in report.no_leave_one_out
     assert (report.suspected, report.curve) == ((), None)
+    assert report.feature_map is not None
     assert report.feature_map.right.all()
     assert f"Not known: {report.no_leave_one_out}" in Page(report_page(report)).text

@@ -234,10 +234,12 @@ def _suspected(left_out: _Measured | None) -> NDArray[np.intp]:
     return found.index[found.confident]
 
 
-def _feature_map(tuner: TopTuner, left_out: _Measured | None) -> FeatureMap:
-    """Map some of the centers, the same ones every time."""
+def _feature_map(tuner: TopTuner, left_out: _Measured | None) -> FeatureMap | None:
+    """Map some of the centers, the same ones every time; None if none is a training image."""
     centers = tuner.head_.center_indices_
-    some = np.flatnonzero(centers >= 0)  # below zero: forgotten images
+    some = np.flatnonzero(centers >= 0)  # below zero: forgotten images, or another model's
+    if len(some) == 0:
+        return None
     if len(some) > _POINTS:
         some = np.sort(np.random.default_rng(0).permutation(some)[:_POINTS])
     rows = Rows(tuner.center_features_[some], transform=tuner.normalizer_.transform)

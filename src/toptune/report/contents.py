@@ -105,8 +105,9 @@ class Report:
         Accuracy with fewer training images, and what more would bring.
     no_curve : str
         Why there is none.
-    feature_map : FeatureMap
-        Training images as the kernel sees them.
+    feature_map : FeatureMap or None
+        Training images as the kernel sees them; None where no center is one of them, as after a
+        training with the centers of another model.
     seconds : dict
         Of the stages of training; and ``predict``, with data given, which is short where features
         were in the cache.
@@ -138,7 +139,7 @@ class Report:
     no_leave_one_out: str
     curve: Curve | None
     no_curve: str
-    feature_map: FeatureMap
+    feature_map: FeatureMap | None
     seconds: dict[str, float]
     energy_kwh: float | None
     n_images: int
@@ -168,7 +169,7 @@ class Report:
             "no_leave_one_out": self.no_leave_one_out,
             "curve": None if self.curve is None else asdict(self.curve),
             "no_curve": self.no_curve,
-            "feature_map": self.feature_map.to_dict(),
+            "feature_map": None if self.feature_map is None else self.feature_map.to_dict(),
             "seconds": self.seconds,
             "energy_kwh": self.energy_kwh,
             "n_images": self.n_images,
