@@ -377,7 +377,8 @@ class TopTuner(ExtractingClassifier, UpdatableClassifier, CautiousClassifier):
         Raises
         ------
         DataError
-            If labels are numbers, nothing or too much is asked for, or it cannot be had.
+            If labels are numbers, nothing or too much is asked for, or it cannot be had: where an
+            image has one class, wishes for several classes may exclude each other.
         """
         self._check_fitted()
         self._task.require(("classification", "multilabel"), "thresholds are")

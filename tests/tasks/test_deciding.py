@@ -9,6 +9,8 @@ import pytest
 from task_helpers import DIGITS, MORE, N
 
 from toptune import DataError, TopTuner
+from toptune.tasks import Classification
+from toptune.tasks.choosing import chosen_thresholds
 
 
 def test_costs_decide(classes: TopTuner) -> None:
@@ -75,3 +77,22 @@ def test_thresholds_chosen_by_leave_one_out(classes: TopTuner) -> None:
 def test_wishes_that_make_no_sense(classes: TopTuner, wishes: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=message):
         classes.choose_thresholds(**wishes)
+
+
+def test_wishes_that_exclude_each_other_are_refused() -> None:
+    """Found in use: recalls of 0.17 to 0.83 where 0.9 of every class was wanted."""
+    rng = np.random.default_rng(0)
+    task, codes = Classification(np.array(["a", "b", "c"])), np.arange(60) % 3
+    P = rng.dirichlet(np.ones(3), size=60) / 2 + np.eye(3)[codes] / 8
+    P /= P.sum(axis=1, keepdims=True)
+    wanted = dict.fromkeys("abc", 0.9)
+    with pytest.raises(
+        DataError, match=r"cannot be had together.* recall of [abc] is 0\.\d+ \(wan"
+    ):
+        chosen_thresholds(task, codes, P, recall=wanted)
+    with pytest.raises(DataError, match=r"the precision of b is 0\.\d+ \(wanted 0\.95\)"):
+        chosen_thresholds(task, codes, P, recall={"a": 0.9, "c": 0.9}, precision={"b": 0.95})
+    sure = P / 10 + 0.9 * np.eye(3)[codes]
+    t = chosen_thresholds(task, codes, sure, recall=wanted)
+    judged = task.evaluate(codes, sure, thresholds=t)
+    assert all(judged.per_class[label].recall >= 0.9 for label in "abc")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from toptune.decisions import reach_thresholds, threshold_vector
 from toptune.errors import DataError
 from toptune.tasks.base import Task, codes_among
 from toptune.thresholds import Objective, best_label_threshold, best_thresholds, wanted_threshold
@@ -27,7 +28,8 @@ def chosen_thresholds(
     Raises
     ------
     DataError
-        If nothing or too much is asked for, or it cannot be had.
+        If nothing or too much is asked for, or it cannot be had: where an image has one class,
+        thresholds that each give what is wanted may not do so together, because classes compete.
     """
     wishes = [*(recall or {}), *(precision or {})]
     if (objective is None) == (not wishes):
@@ -54,4 +56,30 @@ def chosen_thresholds(
                 found[classes[k]] = wanted_threshold(present[:, k], P[:, k], **{name: value})
             except DataError as error:
                 raise DataError(f"{label}: {error}") from error
+    if single:
+        decided = reach_thresholds(P, threshold_vector(found, task.classes))
+        _check_reached(task, codes, decided, recall or {}, precision or {})
     return found
+
+
+def _check_reached(
+    task: Task[Any],
+    codes: NDArray[Any],  # (n,)
+    decided: NDArray[np.intp],  # (n,)
+    recall: Mapping[Any, float],
+    precision: Mapping[Any, float],
+) -> None:
+    """Refuse thresholds that do not give what was wanted, once each image has one class."""
+    missed = []
+    for name, wanted, among in (("recall", recall, codes), ("precision", precision, decided)):
+        for label, value in wanted.items():
+            (k,) = codes_among([str(label)], task.classes)
+            hits, total = np.sum((codes == k) & (decided == k)), np.sum(among == k)
+            if total == 0 or hits < value * total * (1 - 1e-12):
+                got = f"{hits / total:.4g}" if total else "none, as it is never decided"
+                missed.append(f"the {name} of {label} is {got} (wanted {value:g})")
+    if missed:
+        raise DataError(
+            "an image gets one class, and these wishes cannot be had together: with the thresholds "
+            f"that each of them needs, {'; '.join(missed)}. Wish for fewer classes, or for less"
+        )
