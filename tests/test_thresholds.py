@@ -117,7 +117,7 @@ def test_many_classes_get_no_worse_and_no_single_change_helps(objective: Any) ->
 def test_the_threshold_of_a_label(objective: Any, problem: tuple[np.ndarray, np.ndarray]) -> None:
     y, p = problem
     t = best_label_threshold(y, p, objective)
-    if y.all():
+    if y.all() or np.ptp(p) == 0:
         assert t == 0.5
         return
 
@@ -126,7 +126,18 @@ def test_the_threshold_of_a_label(objective: Any, problem: tuple[np.ndarray, np.
             return float(f1_score(y, p >= edge, zero_division=0.0))
         return float(balanced_accuracy_score(y, p >= edge))
 
-    assert score(t) == pytest.approx(max(score(edge) for edge in np.unique(p)))
+    best = max(score(edge) for edge in (0.5, *np.unique(p)))
+    assert score(t) == pytest.approx(best)
+    assert t == 0.5 or best > score(0.5)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_a_label_that_cannot_be_learned_keeps_one_half(objective: Any) -> None:
+    """Found in use: every image got it, as all had the probability 0.05341 of the threshold."""
+    y = np.arange(40) < 2
+    assert best_label_threshold(y, np.full(40, 0.05341), objective) == 0.5
+    assert best_label_threshold(y, 0.05341 + 1e-12 * y, objective) == 0.5
+    assert best_label_threshold(y, 0.05341 + 0.1 * y, objective) == pytest.approx(0.15341)
 
 
 def test_objectives_there_are_not() -> None:

@@ -21,6 +21,9 @@ OBJECTIVES: tuple[Objective, ...] = ("macro-f1", "balanced-accuracy")
 # Rounds of the coordinate ascent; it ends as soon as no class improves the objective.
 _ROUNDS = 20
 
+# Probabilities that differ by less are equal.
+_ROUNDING = 1e-9
+
 
 def wanted_threshold(
     y_true: ArrayLike,
@@ -146,11 +149,12 @@ def best_label_threshold(y_true: ArrayLike, p: ArrayLike, objective: Objective) 
     Returns
     -------
     float
-        0.5 where no sample has the label, or all have it.
+        0.5 where no sample has the label or all have it, where all probabilities are equal, which
+        is where the label cannot be learned, and where no other threshold is better.
     """
     check_objective(objective)
     positive, chances = np.asarray(y_true, dtype=bool), np.asarray(p, dtype=np.float64)
-    if positive.all() or not positive.any():
+    if positive.all() or not positive.any() or np.ptp(chances) < _ROUNDING:
         return 0.5
     order = np.argsort(-chances, kind="stable")
     values = chances[order]
@@ -159,8 +163,10 @@ def best_label_threshold(y_true: ArrayLike, p: ArrayLike, objective: Objective) 
         score = 2 * hits / (found + positive.sum())
     else:
         score = hits / positive.sum() - (found - hits) / (~positive).sum()
+    above = np.count_nonzero(values >= 0.5)
+    at_half = score[above - 1] if above else 0.0  # either objective, where nothing is found
     score = np.where(np.append(values[1:] < values[:-1], True), score, -np.inf)
-    return _above_zero(values[score.argmax()])
+    return _above_zero(values[score.argmax()]) if score.max() > at_half + 1e-12 else 0.5
 
 
 def check_objective(objective: Any) -> None:
