@@ -175,6 +175,20 @@ def test_a_manifest_with_an_image_in_both_splits(tree: Path, tiny_name: str) -> 
     assert any(twice <= {(i.id, i.split) for i in group} for group in found.leaks)
 
 
+def test_an_audit_by_a_model_that_learned_nothing_says_so(
+    found: Audit, digits: tuple[list[Image.Image], list[str]], tiny_name: str
+) -> None:
+    """Found in use: 16 of 16 labels suspected, and no word of an accuracy of 0."""
+    labels = [f"class {i % 5}" for i in range(15)]
+    nothing = audit([digits[0][0]] * 15, labels, tuner=TopTuner(backbone=tiny_name, resolution=32))
+    assert nothing.loo_accuracy <= 0.2
+    assert nothing.n_suspects == 0
+    assert "always naming the largest class on 20.0 %" in nothing.weak_evidence
+    assert nothing.weak_evidence in audit_page(nothing)
+    assert found.weak_evidence == ""
+    assert "too little" not in audit_page(found)
+
+
 def test_what_cannot_be_audited_is_named(
     digits: tuple[list[Image.Image], list[str]], tiny_name: str
 ) -> None:

@@ -11,7 +11,17 @@ import pytest
 
 Toptune = Callable[..., Any]
 KEYS = {
-    *("n", "classes", "splits", "loo_accuracy", "n_suspects", "suspects", "conflicts", "leaks"),
+    *(
+        "n",
+        "classes",
+        "splits",
+        "loo_accuracy",
+        "n_suspects",
+        "weak_evidence",
+        "suspects",
+        "conflicts",
+        "leaks",
+    ),
     *("n_near_duplicates", "quarantined"),
 }
 

@@ -15,7 +15,15 @@ Toptune = Callable[..., Any]
 
 REPORT_KEYS = {
     *("source", "evaluation", "interval", "recalls", "n_groups", "errors", "n_errors"),
-    *("suspected", "n_suspected", "no_leave_one_out", "curve", "no_curve", "feature_map"),
+    *(
+        "suspected",
+        "n_suspected",
+        "weak_evidence",
+        "no_leave_one_out",
+        "curve",
+        "no_curve",
+        "feature_map",
+    ),
     *("seconds", "energy_kwh", "n_images", "n_centers", "n_features", "head", "layer_weights"),
     *("provenance", "data", "quarantined"),
 }

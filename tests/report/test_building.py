@@ -50,6 +50,21 @@ def test_wrong_labels_are_suspected(left_out: Report, on_data: Report) -> None:
         assert report.n_suspected == len(found)
 
 
+def test_suspicions_of_a_model_that_learned_nothing_are_called_weak(
+    left_out: Report, tiny_name: str, kept: Path
+) -> None:
+    """Found in use: suspected labels by a model whose leave-one-out is always wrong."""
+    same = [np.zeros((32, 32, 3), np.uint8)] * 15
+    nothing = TopTuner(backbone=tiny_name, layers="last", cache=kept)
+    nothing.fit(images=same, labels=np.arange(15) % 5)
+    report = build_report(nothing, curve=False)
+    assert report.n_suspected == 0
+    assert "always naming the largest class on 20.0 %" in report.weak_evidence
+    assert report.weak_evidence in Page(report_page(report)).text
+    assert left_out.weak_evidence == ""
+    assert "too little" not in report_page(left_out)
+
+
 def test_with_data_accuracy_is_that_of_evaluate(
     tuner: TopTuner, on_data: Report, digit_files: Path
 ) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
 from toptune.kernel import KernelClassifier
-from toptune.trust.labels import label_suspicion, suspected_labels
+from toptune.trust.labels import MARGIN, label_suspicion, suspected_labels, weak_evidence
 
 
 @given(n=st.integers(1, 30), c=st.integers(2, 5), seed=st.integers(0, 10**6))
@@ -25,7 +25,7 @@ def test_suspects_are_those_of_a_loop(n: int, c: int, seed: int) -> None:
     for i in range(n):
         assert suspicion[i] == pytest.approx(1 - P[i, y[i]] / usual[y[i]], rel=1e-12)
         best = max(range(c), key=lambda k: P[i, k])
-        if best != y[i]:
+        if P[i, best] - P[i, y[i]] >= MARGIN:
             expected.append((i, best, suspicion[i], P[i, best] >= usual[best]))
     expected.sort(key=lambda row: -row[2])
     found = suspected_labels(P, y)
@@ -51,6 +51,15 @@ def test_changed_labels_of_digits_are_found() -> None:
 
 def test_certain_labels_are_no_suspects() -> None:
     assert len(suspected_labels([[0.9, 0.1], [0.5, 0.5]], [0, 1])) == 0  # a tie is no evidence
+
+
+def test_rounding_raises_no_suspicion() -> None:
+    """Found in use: all of 16 labels suspected by a model that gave 0.200 to each of 5 classes."""
+    y = np.arange(16) % 5
+    P = np.full((16, 5), 0.2) - 1e-6 * np.eye(5)[y]  # leave-one-out is always wrong
+    assert len(suspected_labels(P, y)) == 0
+    assert "right on 0.0 %" in weak_evidence(P, y)
+    assert "largest class on 25.0 %" in weak_evidence(P, y)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from toptune.features.taps import LAST
 from toptune.images import Images, ImageSet, labelled_images, splits_of
 from toptune.kernel.neighbours import nearest_rows
 from toptune.tasks import chosen_task
-from toptune.trust.labels import suspected_labels
+from toptune.trust.labels import suspected_labels, weak_evidence
 from toptune.trust.leakage import mixed_groups, near_duplicates
 from toptune.tuner import TopTuner
 
@@ -95,7 +95,8 @@ def audit(
         for split, found in extracted.items()
         for item in (*parts[split].quarantined, *found.quarantined)
     )
-    suspects, n_suspects = _suspects(model, features, listed, max_suspects)
+    P = model.head_.probabilities(model.head_.loo_decision_function_)
+    suspects, n_suspects = _suspects(model, P, features, listed, max_suspects)
     return Audit(
         n=len(listed),
         classes=model.classes_.tolist(),
@@ -103,6 +104,7 @@ def audit(
         loo_accuracy=model.loo_.accuracy,
         suspects=suspects,
         n_suspects=n_suspects,
+        weak_evidence=weak_evidence(P, model.codes_),
         conflicts=_members(listed, mixed_groups(groups, [image.label for image in listed])),
         leaks=_members(listed, mixed_groups(groups, [image.split or "" for image in listed])),
         n_near_duplicates=int((np.bincount(groups)[groups] > 1).sum()),
@@ -148,10 +150,13 @@ def _audited(part: ImageSet, features: Features, split: str | None) -> list[Audi
 
 
 def _suspects(
-    model: TopTuner, features: Features, images: list[AuditedImage], limit: int
+    model: TopTuner,
+    P: NDArray[np.float64],  # (n, c), by leave-one-out
+    features: Features,
+    images: list[AuditedImage],
+    limit: int,
 ) -> tuple[tuple[SuspectedImage, ...], int]:
     """Return the first of the suspected images, and the number of all."""
-    P = model.head_.probabilities(model.head_.loo_decision_function_)
     found = suspected_labels(P, model.codes_)
     index, scores = found.index[found.confident], found.score[found.confident]
     listed = index[:limit]

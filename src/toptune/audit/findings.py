@@ -89,6 +89,9 @@ class Audit:
         Labels that are probably wrong, the most suspect first.
     n_suspects : int
         How many there are; not all need be listed.
+    weak_evidence : str
+        Why suspected labels mean little: leave-one-out is no better than always naming the largest
+        class; else empty.
     conflicts : tuple of tuple of AuditedImage
         Groups of near-duplicates with different labels.
     leaks : tuple of tuple of AuditedImage
@@ -105,6 +108,7 @@ class Audit:
     loo_accuracy: float
     suspects: tuple[SuspectedImage, ...]
     n_suspects: int
+    weak_evidence: str
     conflicts: tuple[tuple[AuditedImage, ...], ...]
     leaks: tuple[tuple[AuditedImage, ...], ...]
     n_near_duplicates: int
@@ -118,6 +122,7 @@ class Audit:
             "splits": self.splits,
             "loo_accuracy": self.loo_accuracy,
             "n_suspects": self.n_suspects,
+            "weak_evidence": self.weak_evidence,
             "suspects": [suspect.to_dict() for suspect in self.suspects],
             "conflicts": [[image.to_dict() for image in group] for group in self.conflicts],
             "leaks": [[image.to_dict() for image in group] for group in self.leaks],

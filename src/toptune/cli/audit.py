@@ -60,6 +60,8 @@ def _print(found: Audit) -> None:
         ("suspected labels", str(found.n_suspects)),
         ("copies with different labels", f"{len(found.conflicts)} groups"),
     ]
+    if found.weak_evidence:
+        rows.insert(3, ("which mean little", found.weak_evidence))
     if len(found.splits) > 1:
         rows.append(("copies in several splits", f"{len(found.leaks)} groups"))
     output.print_rows(rows)

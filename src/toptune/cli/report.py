@@ -69,17 +69,18 @@ def _print(found: Report) -> None:
         images += f" in {found.n_groups} groups"
     curve = found.no_curve if found.curve is None else forecast_text(found.curve)
     suspected = f"{found.n_suspected} of {found.n_images} training images"
-    output.print_rows(
-        [
-            ("measured on", found.data or found.source),
-            ("images", images),
-            ("accuracy", f"{evaluation.accuracy:.4f}, 95 % interval {low:.4f} to {high:.4f}"),
-            ("balanced accuracy", f"{evaluation.balanced_accuracy:.4f}"),
-            ("calibration error", f"{evaluation.ece:.4f}"),
-            ("learning curve", curve),
-            ("suspected labels", found.no_leave_one_out or suspected),
-        ]
-    )
+    numbers = [
+        ("measured on", found.data or found.source),
+        ("images", images),
+        ("accuracy", f"{evaluation.accuracy:.4f}, 95 % interval {low:.4f} to {high:.4f}"),
+        ("balanced accuracy", f"{evaluation.balanced_accuracy:.4f}"),
+        ("calibration error", f"{evaluation.ece:.4f}"),
+        ("learning curve", curve),
+        ("suspected labels", found.no_leave_one_out or suspected),
+    ]
+    if found.weak_evidence:
+        numbers.append(("which mean little", found.weak_evidence))
+    output.print_rows(numbers)
     output.print_confusion(evaluation)
     for what, rows in (
         ("errors that the model is most sure of", found.errors),

@@ -23,7 +23,7 @@ from toptune.kernel import Rows
 from toptune.metrics import Evaluation
 from toptune.report.contents import Disagreement, FeatureMap, Report
 from toptune.report.feature_map import kernel_components
-from toptune.trust.labels import suspected_labels
+from toptune.trust.labels import suspected_labels, weak_evidence
 from toptune.tuner import TopTuner
 
 #: Errors and suspected labels that a report lists.
@@ -117,6 +117,7 @@ def build_report(
         n_errors=len(errors),
         suspected=_disagreements(left_out or measured, classes, doubtful[:LISTED]),
         n_suspected=len(doubtful),
+        weak_evidence=weak_evidence(left_out.proba, left_out.codes) if left_out else "",
         no_leave_one_out=unknown,
         curve=found,
         no_curve=no_curve,

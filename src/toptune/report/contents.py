@@ -98,6 +98,9 @@ class Report:
         first.
     n_suspected : int
         Number of all of them.
+    weak_evidence : str
+        Why suspected labels mean little: leave-one-out is no better than always naming the largest
+        class; else empty.
     no_leave_one_out : str
         Why leave-one-out is not known, as for some models that were changed; else empty. There are
         no suspected labels then.
@@ -136,6 +139,7 @@ class Report:
     n_errors: int
     suspected: tuple[Disagreement, ...]
     n_suspected: int
+    weak_evidence: str
     no_leave_one_out: str
     curve: Curve | None
     no_curve: str
@@ -166,6 +170,7 @@ class Report:
             "n_errors": self.n_errors,
             "suspected": [asdict(row) for row in self.suspected],
             "n_suspected": self.n_suspected,
+            "weak_evidence": self.weak_evidence,
             "no_leave_one_out": self.no_leave_one_out,
             "curve": None if self.curve is None else asdict(self.curve),
             "no_curve": self.no_curve,

@@ -20,10 +20,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+#: By how much another class must be more probable than the label: less is not even seen in numbers
+#: of three digits, and is what a model that learned nothing gives to every sample.
+MARGIN = 0.001
+
 
 @dataclass(frozen=True, eq=False)
 class SuspectedLabels:
-    """Samples whose label another class beats, the most suspect first.
+    """Samples whose label another class beats by `MARGIN`, the most suspect first.
 
     Attributes
     ----------
@@ -79,7 +83,7 @@ def label_suspicion(proba: ArrayLike, codes: ArrayLike) -> NDArray[np.float64]:
 
 
 def suspected_labels(proba: ArrayLike, codes: ArrayLike) -> SuspectedLabels:
-    """Rank the samples whose label is not the most probable class by `label_suspicion`.
+    """Rank the samples whose label another class beats by `MARGIN` by `label_suspicion`.
 
     Parameters
     ----------
@@ -106,10 +110,46 @@ def suspected_labels(proba: ArrayLike, codes: ArrayLike) -> SuspectedLabels:
     score = label_suspicion(P, y)
     order = np.argsort(-score, kind="stable")
     best = P[order].argmax(axis=1)
-    beaten = P[order, best] > P[order, y[order]]  # a tie is no evidence
+    beaten = P[order, best] - P[order, y[order]] >= MARGIN  # a tie is no evidence
     index, suggested = order[beaten], best[beaten]
     confident = P[index, suggested] >= _thresholds(P, y)[suggested]
     return SuspectedLabels(index, suggested, score[index], confident)
+
+
+def weak_evidence(proba: ArrayLike, codes: ArrayLike) -> str:
+    """Say why suspicions have little to rest on, or nothing where they have.
+
+    Parameters
+    ----------
+    proba, codes
+        As for `label_suspicion`; at least one sample.
+
+    Returns
+    -------
+    str
+        Empty where the most probable class is the label more often than the largest class is.
+
+    Raises
+    ------
+    ValueError
+        As `label_suspicion` does.
+
+    Examples
+    --------
+    >>> from toptune.trust.labels import weak_evidence
+    >>> weak_evidence([[0.5, 0.5], [0.6, 0.4], [0.4, 0.6]], [0, 1, 0])
+    'leave-one-out is right on 33.3 % of the images, and always naming the largest class on 66.7 %'
+    >>> weak_evidence([[0.9, 0.1], [0.2, 0.8]], [0, 1])
+    ''
+    """
+    P, y = _checked(proba, codes)
+    right, largest = np.mean(P.argmax(axis=1) == y), np.bincount(y).max() / len(y)
+    if right > largest:
+        return ""
+    return (
+        f"leave-one-out is right on {100 * right:.1f} % of the images, and always naming the "
+        f"largest class on {100 * largest:.1f} %"
+    )
 
 
 def _thresholds(
