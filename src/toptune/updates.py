@@ -260,7 +260,8 @@ class UpdatableClassifier(ImageClassifier):
         prefixes : list of str, optional
             One for this model and one for each other, put before the names of their images and
             groups: sites often give the same names. Without them equal names of groups are one
-            group, and equal names of images an error.
+            group, and equal names of images an error. A name with a prefix is no longer that of a
+            file, by which pages find thumbnails.
         reselect : bool, default=False
             Choose the penalty again by leave-one-out; needs the rows of all models. The penalty is
             that of this model otherwise.
@@ -303,6 +304,7 @@ class UpdatableClassifier(ImageClassifier):
             ids=tuple(name for names in ids for name in names),
             groups=joined_groups(named, ids, marks),
             quarantined=tuple(item for model in others for item in model.quarantined_),
+            folders=[f for m in others for f in m.provenance_.get("image_folders", ())],
             start=start,
         )
         return self

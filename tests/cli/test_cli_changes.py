@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from toptune import TopTuner
+from toptune.images import image_files
 
 Toptune = Callable[..., Any]
 
@@ -94,6 +95,24 @@ def test_sites_are_merged(toptune: Toptune, model_file: Path, tree: Path, tmp_pa
         assert "No map: the centers of this model are not" in page.read_text(encoding="utf-8")
     name = TopTuner.load(out).ids_[0]
     assert "without kernel rows" in toptune("forget", out, name, "-o", tmp_path / "x").error
+
+
+def test_files_of_all_sites_are_known_after_a_merge(
+    toptune: Toptune, model_file: Path, tree: Path, tmp_path: Path
+) -> None:
+    """Found in use: the images of other sites had no thumbnails."""
+    sites = [tmp_path / "north", tmp_path / "south"]
+    for site in sites:
+        shutil.copytree(tree, site)
+        for path in sorted(site.rglob("*.png")):
+            path.rename(path.with_name(f"{site.name}-{path.name}"))
+        model = tmp_path / f"{site.name}.toptune"
+        assert toptune("fit", site, "-o", model, "--centers", model_file).code == 0
+    out = tmp_path / "both.toptune"
+    files = [tmp_path / "north.toptune", tmp_path / "south.toptune"]
+    assert toptune("merge", *files, "-o", out).code == 0
+    both = TopTuner.load(out)
+    assert len(image_files(both.ids_, both.provenance_["image_folders"])) == len(both.ids_) == 48
 
 
 def test_rows_are_kept_when_asked_for(

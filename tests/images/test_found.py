@@ -70,16 +70,17 @@ def test_where_there_is_no_one_folder() -> None:
     assert folder_of(other) is None
 
 
-def test_the_first_folder_that_has_a_file_counts(image_tree: Tree) -> None:
-    first, second = (
-        image_tree(["1.png"], root="first"),
-        image_tree(["1.png", "2.png"], root="second"),
+def test_the_newest_folder_that_has_a_file_counts(image_tree: Tree) -> None:
+    """Found in use: an image forgotten and replaced by one of its name was still shown."""
+    old, new = (
+        image_tree(["1.png", "2.png"], root="old"),
+        image_tree(["1.png"], root="new"),
     )
-    found = image_files(["1.png", "2.png", "3.png"], [first, second])
-    assert found == {"1.png": first / "1.png", "2.png": second / "2.png"}
-    (first / "1.png").unlink()
-    (first / "1.png").mkdir()  # a folder is no file
-    assert image_files(["1.png"], [first, second]) == {"1.png": second / "1.png"}
+    found = image_files(["1.png", "2.png", "3.png"], [old, new])
+    assert found == {"1.png": new / "1.png", "2.png": old / "2.png"}
+    (new / "1.png").unlink()
+    (new / "1.png").mkdir()  # a folder is no file
+    assert image_files(["1.png"], [old, new]) == {"1.png": old / "1.png"}
 
 
 @pytest.mark.parametrize("orientation", [1, 3, 6])

@@ -139,6 +139,6 @@ def network_choice(layers: str, view: str, resolution: int | None) -> dict[str, 
 
 
 def image_folders(given: Path | None, provenance: Mapping[str, Any]) -> list[str]:
-    """Return the folders that the training images of a model may be in."""
+    """Return the folders that the training images of a model may be in, the likeliest last."""
     known: list[str] = provenance.get("image_folders", [])
-    return known if given is None else [str(given), *known]
+    return known if given is None else [*known, str(given)]

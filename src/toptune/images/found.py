@@ -79,7 +79,8 @@ def image_files(ids: Iterable[str], folders: Sequence[str | os.PathLike[str]]) -
     ids : iterable of str
         Of an `ImageSet`.
     folders : sequence of paths
-        Where to look, in this order.
+        Where to look, the last first: in the order they were added to a model, so that the newest
+        file of a name counts, as where an old image was forgotten and a new one of its name added.
 
     Returns
     -------
@@ -88,7 +89,7 @@ def image_files(ids: Iterable[str], folders: Sequence[str | os.PathLike[str]]) -
     """
     found: dict[str, Path] = {}
     for name in ids:
-        files = (Path(folder) / name for folder in folders)
+        files = (Path(folder) / name for folder in reversed(folders))
         file = next((file for file in files if file_fault(file) is None), None)
         if file is not None:
             found[name] = file

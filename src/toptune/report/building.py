@@ -76,7 +76,8 @@ def build_report(
     curve : bool, default=True
         Whether to measure the learning curve: up to fifteen fits on parts of the training images.
     image_folders : sequence of paths, optional
-        Where the files of the training images may be; by default where they were at the training.
+        Where the files of the training images may be, the likeliest last; by default where they
+        were at the training.
 
     Returns
     -------
