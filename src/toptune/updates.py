@@ -1,8 +1,9 @@
 """Changes of a trained image classifier: images added, images forgotten, models merged.
 
 Each change is exact: the model becomes, to rounding, the one trained on the changed images with the
-same centers, kernel, bandwidth, weights of layers and penalty. `kernel.changing` has the changes of
-the head, `kernel.updating` their arithmetic; here are images, names and what they mean.
+same centers, kernel, bandwidth, weights of layers and penalty. `kernel.changing` and
+`kernel.sharing` have the changes of the head, `kernel.updating` their arithmetic; here are images,
+names and what they mean.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from sklearn.utils import compute_sample_weight
 
 from toptune.errors import DataError, NotKeptError
 from toptune.kernel import KernelClassifier
+from toptune.kernel.base import ROUNDED_PENALTY
 from toptune.kernel.calibration import fit_temperature
 from toptune.kernel.kept import LEFT_OUT
 
@@ -235,6 +236,17 @@ def test_a_model_merges_with_those_that_have_its_samples_as_centers(first: str) 
     assert np.abs(scores(merged) - dense(model, OLD, X[OLD[:50]], scored=NEW)).max() < CLOSE
     codes = model.classes_[merged.sample_codes_[merged.center_indices_]]
     assert codes.tolist() == Y[OLD[:50]].tolist()
+
+
+@pytest.mark.parametrize("first", ["model", "like it"])
+def test_merged_models_know_their_centers_in_either_order(first: str) -> None:
+    """Found in use: from the second of two models with fewer centers than images none came."""
+    model = fitted(OLD[:50], "nystrom", "none")
+    like = model.fit_like(X[OLD[50:]], Y[OLD[50:]], penalty=model.penalty_)
+    one, other, rows = model, like, OLD
+    if first == "like it":
+        one, other, rows = like, model, np.r_[OLD[50:], OLD[:50]]
+    assert np.array_equal(X[rows][one.merged(other).center_indices_], model.centers_)
 
 
 @settings(max_examples=15, deadline=None)
@@ -502,3 +514,56 @@ def test_penalties_below_the_rounding_of_float32_are_not_tried_again(
     assert model.reselected().penalty_ == max(tried) == 1.0
     assert min(tried) > least
     assert 1 < len(tried) < 19
+
+
+# ---------------------------------------------------------------- small penalties, few samples
+
+
+def dense_float64(model: KernelClassifier, single: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Leave-one-out scores of the dual problem in the span of the centers, dense in float64."""
+    Z = model.centers_.astype(np.float64)
+    K, K_mm = kernel(single[rows], Z, model.bandwidth_), kernel(Z, Z, model.bandwidth_)
+    Y01 = np.where(Y[rows][:, None] == model.classes_, 1.0, -1.0)
+    Q = K @ np.linalg.solve(K_mm + 1e-13 * np.eye(len(Z)), K.T)
+    inverse = np.linalg.inv(Q + model.penalty_ * len(rows) * np.eye(len(rows)))
+    left: np.ndarray = Y01 - inverse @ Y01 / np.diag(inverse)[:, None]
+    return left
+
+
+@pytest.mark.parametrize("n", [40, 150])
+def test_fewer_samples_than_centers_at_a_small_penalty(n: int) -> None:
+    """Found in use: rounding in directions that no sample reaches was divided by the penalty."""
+    single = (X + np.random.default_rng(0).normal(size=X.shape)).astype(np.float32)
+    public = KernelClassifier(bandwidth=6.0, penalty=1e-4).fit(single[:300], Y[:300])
+    rows = np.arange(300, 300 + n)
+    site = public.fit_like(single[rows], Y[rows], penalty=1e-7)
+    expected = dense_float64(site, single, rows)
+    assert np.abs(site.loo_decision_function_ - expected).max() < 1e-5
+    assert site._kept.rounding(np.ones(4)) == 0.0
+
+
+def test_few_samples_left_at_a_small_penalty() -> None:
+    """Found in use: what was subtracted left rounding errors that the penalty did not cover."""
+    single = (X + np.random.default_rng(0).normal(size=X.shape)).astype(np.float32)
+    model = KernelClassifier(n_centers=100, bandwidth=6.0, penalty=1e-7, random_state=0)
+    left = np.arange(240, 300)
+    model = model.fit(single[:300], Y[:300]).without_samples(np.arange(240))
+    expected = dense_float64(model, single, left)
+    assert np.abs(model.loo_decision_function_ - expected).max() < 1e-4
+
+
+def test_penalties_below_the_rounding_of_float32_rows_are_not_chosen() -> None:
+    """Found in use: leave-one-out of rows in float32 says nothing of the least penalties."""
+    single = X.astype(np.float32)
+    model = KernelClassifier(n_centers=30, bandwidth=2.5, penalty=1e-4, random_state=0)
+    model.fit(single[OLD], Y[OLD])
+    least = model._kept.rounding(np.ones(3))
+    assert least == pytest.approx(ROUNDED_PENALTY, rel=0.2)
+    tried: list[float] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "toptune.kernel.changing.descend_penalties",
+            lambda evaluate, *, start, penalties: tried.extend(penalties) or (start, None, {}),
+        )
+        model.reselected()
+    assert least < min(tried)
