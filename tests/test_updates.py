@@ -325,6 +325,17 @@ def test_a_model_changes_after_it_was_stored(
     TopTuner.load(tmp_path / "again").forget(f"digit {SECOND[1]}")
 
 
+def test_a_stored_model_that_does_not_change_stays_whole(
+    make: Callable[..., TopTuner], of: Any, tmp_path: Path
+) -> None:
+    """Found in use: nothing to forget, or to merge, ended in an AttributeError."""
+    make().fit_features(of(FIRST)).save(tmp_path / "m")
+    tuner = TopTuner.load(tmp_path / "m")
+    before = tuner.head_.dual_coef_
+    assert np.array_equal(tuner.forget([]).merge([]).head_.dual_coef_, before)
+    assert tuner.seconds_["select"] == 0.0
+
+
 def test_a_file_without_rows_says_what_is_missing(
     make: Callable[..., TopTuner], of: Any, tmp_path: Path
 ) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from toptune.cli import options, output
+from toptune.errors import DataError
 
 if TYPE_CHECKING:
     from toptune.tuner import TopTuner
@@ -99,6 +100,8 @@ def merge(
     """
     output.check_output(out, overwrite=overwrite)
     kept = options.kept(keep)
+    if len(models) < 2:
+        raise DataError(f"merging takes at least two models, got {models[0]} alone")
     from toptune.tuner import TopTuner
 
     first, *others = (TopTuner.load(path, backbone=backbone) for path in models)
