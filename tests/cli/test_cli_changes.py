@@ -73,6 +73,7 @@ def test_sites_are_merged(toptune: Toptune, model_file: Path, tree: Path, tmp_pa
         model = tmp_path / f"{site.name}.toptune"
         fit = toptune("fit", site, "-o", model, "--centers", model_file, "--json")
         assert (fit.json["n"], fit.json["n_centers"]) == (12, 24)
+        assert fit.json["refresh"] is None
     files = [tmp_path / "north.toptune", tmp_path / "south.toptune"]
     out = tmp_path / "both.toptune"
     prefixes = ("--prefix", "north/", "--prefix", "south/")

@@ -481,6 +481,42 @@ def test_samples_of_another_kind_ask_for_new_centers() -> None:
     )
 
 
+def test_a_site_unlike_the_samples_that_are_all_centers_is_told() -> None:
+    """Found in use: the limit was the site's own, which one in twenty always exceeds."""
+    public = KernelClassifier(bandwidth=2.5, penalty=1e-4).fit(X[:200], Y[:200])
+    assert public._coverage.limit is None
+    rows = np.arange(200, 300)
+    like = public.fit_like(X[rows], Y[rows], penalty=1e-4)
+    assert 0 < like._coverage.n_uncovered < 15
+    assert like.refresh_reason() is None
+    unlike = public.fit_like(1.0 - X[rows], Y[rows], penalty=1e-4)
+    assert unlike.refresh_reason() == (
+        "100 of 100 added images are not covered by the centers, where 5% would be usual"
+    )
+    K = kernel(X[:200], X[:200], 2.5)
+    left_out = 1.0 / np.diag(np.linalg.inv(K))
+    assert like._coverage.limit == pytest.approx(np.quantile(left_out, 0.95), rel=1e-5)
+    for merged in (public.merged(like), like.merged(public)):
+        assert merged._coverage.limit == like._coverage.limit
+
+
+def test_many_samples_that_are_all_centers_merge_with_a_small_site() -> None:
+    """The kernel matrix of more than 800 samples is in float32, the site's rows in float64."""
+    single = (X[:720] + np.random.default_rng(0).normal(size=(720, 64))).astype(np.float32)
+    both = np.concatenate([single, single[:100] + np.float32(0.5)])
+    labels = np.concatenate([Y[:720], Y[:100]])
+    public = KernelClassifier(bandwidth=6.0, penalty=1e-4, random_state=0).fit(both, labels)
+    assert public._kept.K.dtype == torch.float32
+    site = public.fit_like(single[:50], Y[:50], penalty=1e-4)
+    merged = public.merged(site)
+    assert merged._kept.whiten.dtype == torch.float64
+    Z, rows = both.astype(np.float64), np.concatenate([both, single[:50]]).astype(np.float64)
+    K, K_mm = kernel(rows, Z, 6.0), kernel(Z, Z, 6.0)
+    T = np.where(np.concatenate([labels, Y[:50]])[:, None] == merged.classes_, 1.0, -1.0)
+    alpha = np.linalg.solve(K.T @ K + 1e-4 * len(rows) * K_mm, K.T @ T)
+    assert np.abs(K[::9] @ (merged.dual_coef_ - alpha)).max() < 1e-5
+
+
 @pytest.mark.parametrize("centers", CENTERS)
 def test_many_more_or_fewer_samples_ask_for_a_new_choice(centers: str) -> None:
     model = fitted(OLD, centers, "none")

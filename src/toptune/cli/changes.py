@@ -128,8 +128,7 @@ def _report(tuner: TopTuner, before: int, out: Path, *, json: bool) -> None:
             ("change", output.seconds(found["seconds"]["fit"])),
         ]
     )
-    if found["refresh"]:
-        output.console.print(f"better trained anew: {found['refresh']}", markup=False)
+    output.print_refresh(found["refresh"])
     output.console.print(f"model written to {out}", markup=False, soft_wrap=True)
 
 

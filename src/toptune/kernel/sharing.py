@@ -20,8 +20,8 @@ from toptune.errors import DataError
 from toptune.kernel.base import ROUNDED_PENALTY
 from toptune.kernel.bordering import ExactStatistics, signs
 from toptune.kernel.changing import ChangeableClassifier
-from toptune.kernel.coverage import Coverage, quantile_rows
-from toptune.kernel.kernels import kernel_diagonal
+from toptune.kernel.coverage import Coverage, left_out_parts, quantile_rows
+from toptune.kernel.kernels import kernel_diagonal, kernel_matrix
 from toptune.kernel.nystrom import nystrom_system, whitening
 from toptune.kernel.operators import KernelOperator, Rows
 from toptune.kernel.updating import NystromStatistics
@@ -149,11 +149,11 @@ class SharingClassifier(ChangeableClassifier):
         some = quantile_rows(len(codes), gone)
         parts = self._parts(rows.take(some), statistics.rows("coverage")[some])
         limit = None if self._coverage is None else self._coverage.limit
-        new._coverage = (
-            Coverage.of(len(codes), parts)
-            if limit is None
-            else Coverage(len(codes), limit, len(some), int((parts > limit).sum()))
-        )
+        if limit is None:  # all of its samples were centers
+            limit = Coverage.of(
+                len(Z), left_out_parts(whiten, Z, self.kernel_, self.bandwidth_)
+            ).limit
+        new._coverage = Coverage(len(codes), limit).added(parts)
         return new if penalty is not None else new.reselected()
 
     # ------------------------------------------------------------------------------- details
@@ -166,7 +166,11 @@ class SharingClassifier(ChangeableClassifier):
         statistics = self._statistics()
         if isinstance(statistics, NystromStatistics):
             return statistics.rebased(whiten)
-        Phi = statistics.K.to(whiten.dtype) @ whiten
+        K = statistics.K
+        if K.element_size() < whiten.element_size():  # its rounding errors would be amplified
+            Z = replace(self._center_rows(), dtype=whiten.dtype).all()
+            K = kernel_matrix(Z, Z, self.kernel_, self.bandwidth_)
+        Phi = K.to(whiten.dtype) @ whiten
         weights = self._class_weights(self.classes_, statistics.codes)
         return NystromStatistics.of_rows(
             whiten, Phi, statistics.codes, weights, balanced=self._balanced()
