@@ -219,6 +219,13 @@ def test_forgotten_centers_can_go_too(
     tuner.save(tmp_path / "m", keep="rows")
     found = TopTuner.load(tmp_path / "m")
     assert 15 <= len(expected) <= 16
+    later = make(n_centers=20).fit_features(of(FIRST))
+    with pytest.warns(DataWarning, match="drop_centers=True"):
+        later.forget([f"digit {FIRST[k]}" for k in gone])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DataWarning)
+        later.forget([]).forget([], drop_centers=True)  # found in use: they stayed for good
+    assert np.array_equal(later.center_features_, expected)
     assert np.array_equal(found.center_features_, expected)
     like = make().fit_features(of(np.delete(FIRST, gone)), centers=found)
     assert_same(found, like, of(PROBE), NEAR)

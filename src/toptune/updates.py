@@ -187,10 +187,11 @@ class UpdatableClassifier(ImageClassifier):
         Parameters
         ----------
         ids : str or list of str
-            Names as in ``ids_``.
+            Names as in ``ids_``; with ``drop_centers`` there may be none.
         drop_centers : bool, default=False
             Where not all images are centers: also take those of them that are centers from the
-            centers, so that nothing of them stays. It takes longer, about as a refit.
+            centers, and those forgotten before, so that nothing of them stays. It takes longer,
+            about as a refit.
         reselect : bool, default=False
             Choose the penalty again by leave-one-out.
 
@@ -224,11 +225,12 @@ class UpdatableClassifier(ImageClassifier):
             gone, drop_centers=drop_centers, centers=self._center_rows()
         )
         places = self.head_.center_indices_
-        there = (places < 0) | ~gone[places]
+        there = self.head_.staying_centers(~gone)
         dropped = len(head.centers_) < len(there)
-        if not dropped and not there.all():
+        lost = np.count_nonzero(~there & (places >= 0))
+        if not dropped and lost:
             warnings.warn(
-                f"{np.count_nonzero(~there)} of the forgotten images are centers: nothing of their "
+                f"{lost} of the forgotten images are centers: nothing of their "
                 "labels is left, but their features stay in the model; drop_centers=True takes "
                 "them out too",
                 DataWarning,

@@ -110,6 +110,7 @@ def test_rows_are_kept_when_asked_for(
             ("update", "MODEL", "DATA"),
             "train/bright/1.png, train/bright/2.png and",
         ),
+        (("forget", "MODEL"), "name the images to forget"),
         (("merge", "MODEL"), "merging takes at least two models, got"),  # found in use: a traceback
         (("merge", "MODEL", "MODEL"), "are in several of the models: give prefixes"),
         (("merge", "MODEL", "MODEL", "--prefix", "a"), "2 models need as many prefixes, got 1"),

@@ -150,6 +150,33 @@ def test_centers_are_dropped_with_the_samples(weights: str) -> None:
     assert np.abs(changed.loo_decision_function_[7] - left).max() < CLOSE
 
 
+@pytest.mark.parametrize("keep", ["sums", "rows"])
+def test_centers_taken_away_before_are_dropped_later(keep: Any) -> None:
+    """Found in use: once their samples were gone, centers could not be dropped any more."""
+    model = fitted(OLD, "nystrom", "none")
+    gone = model.center_indices_[:10]
+    once = model.without_samples(gone, drop_centers=True)
+    kept = restored(model.without_samples(gone), keep)
+    assert np.count_nonzero(kept.center_indices_ == -1) == 10
+    later = kept.without_samples(np.arange(0), drop_centers=True)
+    assert np.array_equal(later.centers_, once.centers_)
+    assert np.array_equal(later.center_indices_, once.center_indices_)
+    assert np.abs(scores(later) - scores(once)).max() < CLOSE
+
+
+def test_centers_of_another_model_are_not_dropped() -> None:
+    model = fitted(OLD[:50], "nystrom", "none")
+    like = model.fit_like(X[OLD[50:]], Y[OLD[50:]], penalty=1e-4)
+    assert set(like.center_indices_) == {-2}
+    fewer = like.without_samples(np.arange(5), drop_centers=True)
+    assert np.array_equal(fewer.centers_, model.centers_)
+    forgot = model.without_samples(model.center_indices_[:3])
+    for merged in (forgot.merged(like), like.merged(forgot)):
+        assert np.count_nonzero(merged.center_indices_ == -1) == 3
+        dropped = merged.without_samples(np.arange(0), drop_centers=True)
+        assert np.array_equal(dropped.centers_, model.centers_[3:])
+
+
 def test_a_model_keeps_a_center() -> None:
     model = KernelClassifier(n_centers=3, bandwidth=2.5, penalty=1e-4, random_state=0)
     model.fit(X[OLD], Y[OLD])

@@ -52,13 +52,17 @@ def update(
 
 def forget(
     model: options.Model,
-    ids: Annotated[
-        list[str], typer.Argument(help="Names of training images, as toptune fit listed them.")
-    ],
     out: Out,
+    ids: Annotated[
+        list[str] | None,
+        typer.Argument(help="Names of training images; with --drop-centers there may be none."),
+    ] = None,
     drop_centers: Annotated[
         bool,
-        typer.Option("--drop-centers", help="Take those that are centers from the centers too."),
+        typer.Option(
+            "--drop-centers",
+            help="Take forgotten images out of the centers too, also earlier ones.",
+        ),
     ] = False,
     reselect: Reselect = False,
     keep: options.Keep = "auto",
@@ -69,11 +73,13 @@ def forget(
     """Take training images out of a model, exactly, and write the new model."""
     output.check_output(out, overwrite=overwrite)
     kept = options.kept(keep)
+    if not ids and not drop_centers:
+        raise DataError("name the images to forget")
     from toptune.tuner import TopTuner
 
     tuner = TopTuner.load(model, backbone=backbone)
     before = len(tuner.ids_)
-    tuner.forget(ids, drop_centers=drop_centers, reselect=reselect)
+    tuner.forget(ids or (), drop_centers=drop_centers, reselect=reselect)
     tuner.save(out, keep=kept)
     _report(tuner, before, out, json=json)
 

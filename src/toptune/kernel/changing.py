@@ -27,7 +27,7 @@ from toptune.errors import DataError, NotKeptError
 from toptune.kernel.bordering import ExactStatistics
 from toptune.kernel.calibration import calibrated_log_loss
 from toptune.kernel.cholesky import NotPositiveDefiniteError
-from toptune.kernel.kept import KeepingClassifier
+from toptune.kernel.kept import OF_ANOTHER_MODEL, TAKEN_AWAY, KeepingClassifier
 from toptune.kernel.nystrom import PENALTY_ROWS
 from toptune.kernel.operators import Rows
 from toptune.kernel.selection import (
@@ -121,8 +121,9 @@ class ChangeableClassifier(KeepingClassifier):
         rows : ndarray
             Positions of the samples to take away, or a mask of n truth values.
         drop_centers : bool, default=False
-            Centers among them stay centers, with `center_indices_` of -1, or go too: then it is the
-            fit with the other centers. Where all samples are centers, they go in any case.
+            Centers among them stay centers, with `center_indices_` of -1, or go too, as do those of
+            samples taken away before: then it is the fit with the other centers. Where all samples
+            are centers, they go in any case.
         centers : Rows, optional
             Features of the centers where they are known more precisely than in `centers_`.
 
@@ -141,7 +142,8 @@ class ChangeableClassifier(KeepingClassifier):
         statistics = self._statistics(centers)
         kept = np.ones(len(statistics.codes), dtype=bool)
         kept[rows] = False
-        if kept.all():
+        there = self.staying_centers(kept)
+        if kept.all() and (there.all() or not drop_centers):
             return copy.copy(self)
         lost = np.setdiff1d(statistics.codes, statistics.codes[kept])
         if len(lost):
@@ -150,20 +152,38 @@ class ChangeableClassifier(KeepingClassifier):
                 f"nothing would be left of {names}: a model of fewer classes is trained anew"
             )
         Z, places = self.centers_, self.center_indices_
-        there = (places < 0) | kept[places]
-        indices = np.where(there & (places >= 0), (np.cumsum(kept) - 1)[places], -1)
+        rows_after = np.where(kept, np.cumsum(kept) - 1, TAKEN_AWAY)
+        indices = np.where(places < 0, places, rows_after[places])
         if isinstance(statistics, ExactStatistics):
             statistics, Z, indices = statistics.without(kept), Z[there], indices[there]
         else:
-            if not statistics.has_rows:
-                raise NotKeptError(f"images cannot be taken away: {self._rowless}")
-            weights = self._class_weights(self.classes_, statistics.codes)
-            statistics = statistics.without(kept, weights)
+            if not kept.all():
+                if not statistics.has_rows:
+                    raise NotKeptError(f"images cannot be taken away: {self._rowless}")
+                weights = self._class_weights(self.classes_, statistics.codes)
+                statistics = statistics.without(kept, weights)
             if drop_centers and not there.all():
                 statistics = statistics.at_centers(there, self._whiten_of(there, statistics))
                 Z, indices = Z[there], indices[there]
         groups = None if self._groups is None else self._groups[kept]
         return self._changed(statistics, self.classes_, groups, centers=Z, indices=indices)
+
+    def staying_centers(self, kept: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Which centers are left where those of samples taken away are dropped.
+
+        Parameters
+        ----------
+        kept : ndarray of shape (n,)
+            Which samples stay.
+
+        Returns
+        -------
+        ndarray of bool, shape (m,)
+            Centers of another model stay.
+        """
+        places = self.center_indices_
+        stays: NDArray[np.bool_] = np.where(places < 0, places == OF_ANOTHER_MODEL, kept[places])
+        return stays
 
     def reselected(self: _C) -> _C:
         """Return the classifier of the same samples with the penalty of least leave-one-out loss.

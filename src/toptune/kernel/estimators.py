@@ -118,7 +118,8 @@ class KernelClassifier(ClassifierMixin, SharingClassifier):  # type: ignore[misc
     centers_ : ndarray of shape (m, d)
         Inducing points.
     center_indices_ : ndarray of shape (m,)
-        Which of the samples they are.
+        Which of the samples they are; -1 where that sample was taken away, -2 where it is none
+        of them but a center of another model.
     dual_coef_ : ndarray of shape (m, c)
         Coefficients on the centers, float64.
     kernel_ : str

@@ -21,6 +21,7 @@ from toptune.kernel.base import ROUNDED_PENALTY
 from toptune.kernel.bordering import ExactStatistics, signs
 from toptune.kernel.changing import ChangeableClassifier
 from toptune.kernel.coverage import Coverage, left_out_parts, quantile_rows
+from toptune.kernel.kept import OF_ANOTHER_MODEL
 from toptune.kernel.kernels import kernel_diagonal, kernel_matrix
 from toptune.kernel.nystrom import nystrom_system, whitening
 from toptune.kernel.operators import KernelOperator, Rows
@@ -144,9 +145,9 @@ class SharingClassifier(ChangeableClassifier):
         )
         if statistics.grams is None:
             statistics = statistics.by_class(weights)
-        gone = np.full(len(Z), -1)
-        new = new._changed(statistics, classes, groups, indices=gone)
-        some = quantile_rows(len(codes), gone)
+        foreign = np.full(len(Z), OF_ANOTHER_MODEL)
+        new = new._changed(statistics, classes, groups, indices=foreign)
+        some = quantile_rows(len(codes), foreign)
         parts = self._parts(rows.take(some), statistics.rows("coverage")[some])
         limit = None if self._coverage is None else self._coverage.limit
         if limit is None:  # all of its samples were centers

@@ -237,7 +237,7 @@ def _suspected(left_out: _Measured | None) -> NDArray[np.intp]:
 def _feature_map(tuner: TopTuner, left_out: _Measured | None) -> FeatureMap:
     """Map some of the centers, the same ones every time."""
     centers = tuner.head_.center_indices_
-    some = np.flatnonzero(centers >= 0)  # below zero: forgotten images
+    some = np.flatnonzero(centers >= 0)  # below zero: forgotten images, or another model's
     if len(some) > _POINTS:
         some = np.sort(np.random.default_rng(0).permutation(some)[:_POINTS])
     rows = Rows(tuner.center_features_[some], transform=tuner.normalizer_.transform)
