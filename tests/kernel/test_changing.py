@@ -409,8 +409,19 @@ def test_what_is_too_large_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(NotKeptError, match="needs a sum for each class, and its kernel rows"):
         fitted(OLD, "nystrom", "balanced").with_samples(X[MORE], Y[MORE])
     exact = fitted(OLD, "exact", "none")  # its kernel matrix is computed again
-    straight = fitted(np.concatenate([OLD, MORE]), "exact", "none")
-    assert np.abs(scores(exact.with_samples(X[MORE], Y[MORE])) - scores(straight)).max() < CLOSE
+    straight = fitted(OLD[1:], "exact", "none")
+    assert np.abs(scores(exact.without_samples([0])) - scores(straight)).max() < CLOSE
+
+
+def test_a_kernel_matrix_does_not_grow_without_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found in use: a model whose samples are all centers stayed so, whatever was added."""
+    model = fitted(OLD, "exact", "none")
+    before = snapshot(model)
+    monkeypatch.setattr("toptune.kernel.changing.KEPT_BYTES", 8 * 139 * 139)
+    assert len(model.with_samples(X[MORE[1:]], Y[MORE[1:]]).centers_) == 139
+    with pytest.raises(DataError, match=r"all 140 images would be centers, .* train anew on all"):
+        model.with_samples(X[MORE], Y[MORE])
+    assert_unchanged(model, before)
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from toptune.errors import DataError, NotKeptError
 from toptune.kernel.bordering import ExactStatistics
 from toptune.kernel.calibration import calibrated_log_loss
 from toptune.kernel.cholesky import NotPositiveDefiniteError
-from toptune.kernel.kept import OF_ANOTHER_MODEL, TAKEN_AWAY, KeepingClassifier
+from toptune.kernel.kept import KEPT_BYTES, OF_ANOTHER_MODEL, TAKEN_AWAY, KeepingClassifier
 from toptune.kernel.nystrom import PENALTY_ROWS
 from toptune.kernel.operators import Rows
 from toptune.kernel.selection import (
@@ -78,7 +78,8 @@ class ChangeableClassifier(KeepingClassifier):
         NotKeptError
             If the fit kept no sums.
         DataError
-            If the labels are of another kind than those of the model.
+            If the labels are of another kind than those of the model; or if all samples are
+            centers, and their kernel matrix would take more than `KEPT_BYTES`.
         ValueError
             If the features are not finite, or of another number.
         """
@@ -93,6 +94,12 @@ class ChangeableClassifier(KeepingClassifier):
         weights = self._class_weights(classes, np.concatenate([known, codes]))
         coverage, Z, indices = self._coverage, self.centers_, self.center_indices_
         if isinstance(statistics, ExactStatistics):
+            n = len(statistics.codes) + len(codes)
+            if (size := n * n * statistics.K.element_size()) > KEPT_BYTES:
+                raise DataError(
+                    f"all {n} images would be centers, with a kernel matrix of {size / 1e9:.1f} GB "
+                    f"where {KEPT_BYTES / 1e9:.1f} GB is the most: train anew on all of them"
+                )
             rows = replace(rows, dtype=statistics.K.dtype)
             cross, own = self._border(rows, self._center_rows(centers))
             statistics = replace(statistics, codes=known).added(cross, own, codes)
