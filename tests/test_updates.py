@@ -219,6 +219,13 @@ def test_forgotten_centers_can_go_too(
     tuner.save(tmp_path / "m", keep="rows")
     found = TopTuner.load(tmp_path / "m")
     assert 15 <= len(expected) <= 16
+    later = make(n_centers=20).fit_features(of(FIRST))
+    with pytest.warns(DataWarning, match="drop_centers=True"):
+        later.forget([f"digit {FIRST[k]}" for k in gone])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DataWarning)
+        later.forget([]).forget([], drop_centers=True)  # found in use: they stayed for good
+    assert np.array_equal(later.center_features_, expected)
     assert np.array_equal(found.center_features_, expected)
     like = make().fit_features(of(np.delete(FIRST, gone)), centers=found)
     assert_same(found, like, of(PROBE), NEAR)
@@ -323,6 +330,17 @@ def test_a_model_changes_after_it_was_stored(
     assert found.groups_.tolist() == tuner.groups_.tolist()
     found.save(tmp_path / "again")  # with rows, as the file it came from
     TopTuner.load(tmp_path / "again").forget(f"digit {SECOND[1]}")
+
+
+def test_a_stored_model_that_does_not_change_stays_whole(
+    make: Callable[..., TopTuner], of: Any, tmp_path: Path
+) -> None:
+    """Found in use: nothing to forget, or to merge, ended in an AttributeError."""
+    make().fit_features(of(FIRST)).save(tmp_path / "m")
+    tuner = TopTuner.load(tmp_path / "m")
+    before = tuner.head_.dual_coef_
+    assert np.array_equal(tuner.forget([]).merge([]).head_.dual_coef_, before)
+    assert tuner.seconds_["select"] == 0.0
 
 
 def test_a_file_without_rows_says_what_is_missing(

@@ -1,8 +1,9 @@
 """Changes of a trained image classifier: images added, images forgotten, models merged.
 
 Each change is exact: the model becomes, to rounding, the one trained on the changed images with the
-same centers, kernel, bandwidth, weights of layers and penalty. `kernel.changing` has the changes of
-the head, `kernel.updating` their arithmetic; here are images, names and what they mean.
+same centers, kernel, bandwidth, weights of layers and penalty. `kernel.changing` and
+`kernel.sharing` have the changes of the head, `kernel.updating` their arithmetic; here are images,
+names and what they mean.
 """
 
 from __future__ import annotations
@@ -186,10 +187,11 @@ class UpdatableClassifier(ImageClassifier):
         Parameters
         ----------
         ids : str or list of str
-            Names as in ``ids_``.
+            Names as in ``ids_``; with ``drop_centers`` there may be none.
         drop_centers : bool, default=False
             Where not all images are centers: also take those of them that are centers from the
-            centers, so that nothing of them stays. It takes longer, about as a refit.
+            centers, and those forgotten before, so that nothing of them stays. It takes longer,
+            about as a refit.
         reselect : bool, default=False
             Choose the penalty again by leave-one-out.
 
@@ -223,11 +225,12 @@ class UpdatableClassifier(ImageClassifier):
             gone, drop_centers=drop_centers, centers=self._center_rows()
         )
         places = self.head_.center_indices_
-        there = (places < 0) | ~gone[places]
+        there = self.head_.staying_centers(~gone)
         dropped = len(head.centers_) < len(there)
-        if not dropped and not there.all():
+        lost = np.count_nonzero(~there & (places >= 0))
+        if not dropped and lost:
             warnings.warn(
-                f"{np.count_nonzero(~there)} of the forgotten images are centers: nothing of their "
+                f"{lost} of the forgotten images are centers: nothing of their "
                 "labels is left, but their features stay in the model; drop_centers=True takes "
                 "them out too",
                 DataWarning,

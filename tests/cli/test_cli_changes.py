@@ -74,6 +74,7 @@ def test_sites_are_merged(toptune: Toptune, model_file: Path, tree: Path, tmp_pa
         model = tmp_path / f"{site.name}.toptune"
         fit = toptune("fit", site, "-o", model, "--centers", model_file, "--json")
         assert (fit.json["n"], fit.json["n_centers"]) == (12, 24)
+        assert fit.json["refresh"] is None
     files = [tmp_path / "north.toptune", tmp_path / "south.toptune"]
     out = tmp_path / "both.toptune"
     prefixes = ("--prefix", "north/", "--prefix", "south/")
@@ -134,6 +135,8 @@ def test_rows_are_kept_when_asked_for(
             ("update", "MODEL", "DATA"),
             "train/bright/1.png, train/bright/2.png and",
         ),
+        (("forget", "MODEL"), "name the images to forget"),
+        (("merge", "MODEL"), "merging takes at least two models, got"),  # found in use: a traceback
         (("merge", "MODEL", "MODEL"), "are in several of the models: give prefixes"),
         (("merge", "MODEL", "MODEL", "--prefix", "a"), "2 models need as many prefixes, got 1"),
         (("fit", "TREE", "--keep", "all"), "keep must be one of auto, nothing, sums, rows"),

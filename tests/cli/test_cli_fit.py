@@ -28,6 +28,7 @@ FIT_KEYS = {
     "backbone",
     "layer_weights",
     "n_centers",
+    "refresh",
     "seconds",
     "quarantined",
 }

@@ -111,7 +111,7 @@ def test_a_forgotten_image_has_no_name(found: object, tmp_path: Path) -> None:
     classes = (ClassShare(None, 0.25, 1), *found.support.classes)
     support = replace(found.support, supporting=(gone,), classes=classes)
     page = Page(page_of(replace(found, support=support), tmp_path))
-    assert "a forgotten image that stays a center" in page.text
+    assert "a center of another model, or a forgotten image" in page.text
     assert "forgotten images" in page.text
     assert "None" not in page.text
 

@@ -14,6 +14,7 @@ from sklearn.utils import compute_sample_weight
 
 from toptune.errors import DataError, NotKeptError
 from toptune.kernel import KernelClassifier
+from toptune.kernel.base import ROUNDED_PENALTY
 from toptune.kernel.calibration import fit_temperature
 from toptune.kernel.kept import LEFT_OUT
 
@@ -149,6 +150,33 @@ def test_centers_are_dropped_with_the_samples(weights: str) -> None:
     assert np.abs(changed.loo_decision_function_[7] - left).max() < CLOSE
 
 
+@pytest.mark.parametrize("keep", ["sums", "rows"])
+def test_centers_taken_away_before_are_dropped_later(keep: Any) -> None:
+    """Found in use: once their samples were gone, centers could not be dropped any more."""
+    model = fitted(OLD, "nystrom", "none")
+    gone = model.center_indices_[:10]
+    once = model.without_samples(gone, drop_centers=True)
+    kept = restored(model.without_samples(gone), keep)
+    assert np.count_nonzero(kept.center_indices_ == -1) == 10
+    later = kept.without_samples(np.arange(0), drop_centers=True)
+    assert np.array_equal(later.centers_, once.centers_)
+    assert np.array_equal(later.center_indices_, once.center_indices_)
+    assert np.abs(scores(later) - scores(once)).max() < CLOSE
+
+
+def test_centers_of_another_model_are_not_dropped() -> None:
+    model = fitted(OLD[:50], "nystrom", "none")
+    like = model.fit_like(X[OLD[50:]], Y[OLD[50:]], penalty=1e-4)
+    assert set(like.center_indices_) == {-2}
+    fewer = like.without_samples(np.arange(5), drop_centers=True)
+    assert np.array_equal(fewer.centers_, model.centers_)
+    forgot = model.without_samples(model.center_indices_[:3])
+    for merged in (forgot.merged(like), like.merged(forgot)):
+        assert np.count_nonzero(merged.center_indices_ == -1) == 3
+        dropped = merged.without_samples(np.arange(0), drop_centers=True)
+        assert np.array_equal(dropped.centers_, model.centers_[3:])
+
+
 def test_a_model_keeps_a_center() -> None:
     model = KernelClassifier(n_centers=3, bandwidth=2.5, penalty=1e-4, random_state=0)
     model.fit(X[OLD], Y[OLD])
@@ -235,6 +263,17 @@ def test_a_model_merges_with_those_that_have_its_samples_as_centers(first: str) 
     assert np.abs(scores(merged) - dense(model, OLD, X[OLD[:50]], scored=NEW)).max() < CLOSE
     codes = model.classes_[merged.sample_codes_[merged.center_indices_]]
     assert codes.tolist() == Y[OLD[:50]].tolist()
+
+
+@pytest.mark.parametrize("first", ["model", "like it"])
+def test_merged_models_know_their_centers_in_either_order(first: str) -> None:
+    """Found in use: from the second of two models with fewer centers than images none came."""
+    model = fitted(OLD[:50], "nystrom", "none")
+    like = model.fit_like(X[OLD[50:]], Y[OLD[50:]], penalty=model.penalty_)
+    one, other, rows = model, like, OLD
+    if first == "like it":
+        one, other, rows = like, model, np.r_[OLD[50:], OLD[:50]]
+    assert np.array_equal(X[rows][one.merged(other).center_indices_], model.centers_)
 
 
 @settings(max_examples=15, deadline=None)
@@ -370,8 +409,19 @@ def test_what_is_too_large_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(NotKeptError, match="needs a sum for each class, and its kernel rows"):
         fitted(OLD, "nystrom", "balanced").with_samples(X[MORE], Y[MORE])
     exact = fitted(OLD, "exact", "none")  # its kernel matrix is computed again
-    straight = fitted(np.concatenate([OLD, MORE]), "exact", "none")
-    assert np.abs(scores(exact.with_samples(X[MORE], Y[MORE])) - scores(straight)).max() < CLOSE
+    straight = fitted(OLD[1:], "exact", "none")
+    assert np.abs(scores(exact.without_samples([0])) - scores(straight)).max() < CLOSE
+
+
+def test_a_kernel_matrix_does_not_grow_without_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found in use: a model whose samples are all centers stayed so, whatever was added."""
+    model = fitted(OLD, "exact", "none")
+    before = snapshot(model)
+    monkeypatch.setattr("toptune.kernel.changing.KEPT_BYTES", 8 * 139 * 139)
+    assert len(model.with_samples(X[MORE[1:]], Y[MORE[1:]]).centers_) == 139
+    with pytest.raises(DataError, match=r"all 140 images would be centers, .* train anew on all"):
+        model.with_samples(X[MORE], Y[MORE])
+    assert_unchanged(model, before)
 
 
 @pytest.mark.parametrize(
@@ -469,6 +519,42 @@ def test_samples_of_another_kind_ask_for_new_centers() -> None:
     )
 
 
+def test_a_site_unlike_the_samples_that_are_all_centers_is_told() -> None:
+    """Found in use: the limit was the site's own, which one in twenty always exceeds."""
+    public = KernelClassifier(bandwidth=2.5, penalty=1e-4).fit(X[:200], Y[:200])
+    assert public._coverage.limit is None
+    rows = np.arange(200, 300)
+    like = public.fit_like(X[rows], Y[rows], penalty=1e-4)
+    assert 0 < like._coverage.n_uncovered < 15
+    assert like.refresh_reason() is None
+    unlike = public.fit_like(1.0 - X[rows], Y[rows], penalty=1e-4)
+    assert unlike.refresh_reason() == (
+        "100 of 100 added images are not covered by the centers, where 5% would be usual"
+    )
+    K = kernel(X[:200], X[:200], 2.5)
+    left_out = 1.0 / np.diag(np.linalg.inv(K))
+    assert like._coverage.limit == pytest.approx(np.quantile(left_out, 0.95), rel=1e-5)
+    for merged in (public.merged(like), like.merged(public)):
+        assert merged._coverage.limit == like._coverage.limit
+
+
+def test_many_samples_that_are_all_centers_merge_with_a_small_site() -> None:
+    """The kernel matrix of more than 800 samples is in float32, the site's rows in float64."""
+    single = (X[:720] + np.random.default_rng(0).normal(size=(720, 64))).astype(np.float32)
+    both = np.concatenate([single, single[:100] + np.float32(0.5)])
+    labels = np.concatenate([Y[:720], Y[:100]])
+    public = KernelClassifier(bandwidth=6.0, penalty=1e-4, random_state=0).fit(both, labels)
+    assert public._kept.K.dtype == torch.float32
+    site = public.fit_like(single[:50], Y[:50], penalty=1e-4)
+    merged = public.merged(site)
+    assert merged._kept.whiten.dtype == torch.float64
+    Z, rows = both.astype(np.float64), np.concatenate([both, single[:50]]).astype(np.float64)
+    K, K_mm = kernel(rows, Z, 6.0), kernel(Z, Z, 6.0)
+    T = np.where(np.concatenate([labels, Y[:50]])[:, None] == merged.classes_, 1.0, -1.0)
+    alpha = np.linalg.solve(K.T @ K + 1e-4 * len(rows) * K_mm, K.T @ T)
+    assert np.abs(K[::9] @ (merged.dual_coef_ - alpha)).max() < 1e-5
+
+
 @pytest.mark.parametrize("centers", CENTERS)
 def test_many_more_or_fewer_samples_ask_for_a_new_choice(centers: str) -> None:
     model = fitted(OLD, centers, "none")
@@ -502,3 +588,56 @@ def test_penalties_below_the_rounding_of_float32_are_not_tried_again(
     assert model.reselected().penalty_ == max(tried) == 1.0
     assert min(tried) > least
     assert 1 < len(tried) < 19
+
+
+# ---------------------------------------------------------------- small penalties, few samples
+
+
+def dense_float64(model: KernelClassifier, single: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Leave-one-out scores of the dual problem in the span of the centers, dense in float64."""
+    Z = model.centers_.astype(np.float64)
+    K, K_mm = kernel(single[rows], Z, model.bandwidth_), kernel(Z, Z, model.bandwidth_)
+    Y01 = np.where(Y[rows][:, None] == model.classes_, 1.0, -1.0)
+    Q = K @ np.linalg.solve(K_mm + 1e-13 * np.eye(len(Z)), K.T)
+    inverse = np.linalg.inv(Q + model.penalty_ * len(rows) * np.eye(len(rows)))
+    left: np.ndarray = Y01 - inverse @ Y01 / np.diag(inverse)[:, None]
+    return left
+
+
+@pytest.mark.parametrize("n", [40, 150])
+def test_fewer_samples_than_centers_at_a_small_penalty(n: int) -> None:
+    """Found in use: rounding in directions that no sample reaches was divided by the penalty."""
+    single = (X + np.random.default_rng(0).normal(size=X.shape)).astype(np.float32)
+    public = KernelClassifier(bandwidth=6.0, penalty=1e-4).fit(single[:300], Y[:300])
+    rows = np.arange(300, 300 + n)
+    site = public.fit_like(single[rows], Y[rows], penalty=1e-7)
+    expected = dense_float64(site, single, rows)
+    assert np.abs(site.loo_decision_function_ - expected).max() < 1e-5
+    assert site._kept.rounding(np.ones(4)) == 0.0
+
+
+def test_few_samples_left_at_a_small_penalty() -> None:
+    """Found in use: what was subtracted left rounding errors that the penalty did not cover."""
+    single = (X + np.random.default_rng(0).normal(size=X.shape)).astype(np.float32)
+    model = KernelClassifier(n_centers=100, bandwidth=6.0, penalty=1e-7, random_state=0)
+    left = np.arange(240, 300)
+    model = model.fit(single[:300], Y[:300]).without_samples(np.arange(240))
+    expected = dense_float64(model, single, left)
+    assert np.abs(model.loo_decision_function_ - expected).max() < 1e-4
+
+
+def test_penalties_below_the_rounding_of_float32_rows_are_not_chosen() -> None:
+    """Found in use: leave-one-out of rows in float32 says nothing of the least penalties."""
+    single = X.astype(np.float32)
+    model = KernelClassifier(n_centers=30, bandwidth=2.5, penalty=1e-4, random_state=0)
+    model.fit(single[OLD], Y[OLD])
+    least = model._kept.rounding(np.ones(3))
+    assert least == pytest.approx(ROUNDED_PENALTY, rel=0.2)
+    tried: list[float] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "toptune.kernel.changing.descend_penalties",
+            lambda evaluate, *, start, penalties: tried.extend(penalties) or (start, None, {}),
+        )
+        model.reselected()
+    assert least < min(tried)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from toptune.cli import options, output
+from toptune.errors import DataError
 
 if TYPE_CHECKING:
     from toptune.tuner import TopTuner
@@ -51,13 +52,17 @@ def update(
 
 def forget(
     model: options.Model,
-    ids: Annotated[
-        list[str], typer.Argument(help="Names of training images, as toptune fit listed them.")
-    ],
     out: Out,
+    ids: Annotated[
+        list[str] | None,
+        typer.Argument(help="Names of training images; with --drop-centers there may be none."),
+    ] = None,
     drop_centers: Annotated[
         bool,
-        typer.Option("--drop-centers", help="Take those that are centers from the centers too."),
+        typer.Option(
+            "--drop-centers",
+            help="Take forgotten images out of the centers too, also earlier ones.",
+        ),
     ] = False,
     reselect: Reselect = False,
     keep: options.Keep = "auto",
@@ -68,11 +73,13 @@ def forget(
     """Take training images out of a model, exactly, and write the new model."""
     output.check_output(out, overwrite=overwrite)
     kept = options.kept(keep)
+    if not ids and not drop_centers:
+        raise DataError("name the images to forget")
     from toptune.tuner import TopTuner
 
     tuner = TopTuner.load(model, backbone=backbone)
     before = len(tuner.ids_)
-    tuner.forget(ids, drop_centers=drop_centers, reselect=reselect)
+    tuner.forget(ids or (), drop_centers=drop_centers, reselect=reselect)
     tuner.save(out, keep=kept)
     _report(tuner, before, out, json=json)
 
@@ -99,6 +106,8 @@ def merge(
     """
     output.check_output(out, overwrite=overwrite)
     kept = options.kept(keep)
+    if len(models) < 2:
+        raise DataError(f"merging takes at least two models, got {models[0]} alone")
     from toptune.tuner import TopTuner
 
     first, *others = (TopTuner.load(path, backbone=backbone) for path in models)
@@ -125,8 +134,7 @@ def _report(tuner: TopTuner, before: int, out: Path, *, json: bool) -> None:
             ("change", output.seconds(found["seconds"]["fit"])),
         ]
     )
-    if found["refresh"]:
-        output.console.print(f"better trained anew: {found['refresh']}", markup=False)
+    output.print_refresh(found["refresh"])
     output.console.print(f"model written to {out}", markup=False, soft_wrap=True)
 
 

@@ -58,6 +58,8 @@ def explain(
 
 def _print(found: Explanation) -> None:
     """Print the score and the images that speak for and against it."""
+    from toptune.explain.support import UNNAMED
+
     support = found.support
     rows = [
         (str(found.label), f"probability {found.probability:.3f}, score {found.score:+.3f}"),
@@ -71,7 +73,7 @@ def _print(found: Explanation) -> None:
     ):
         output.console.print(f"[bold]{what}[/bold]")
         for row in named:
-            image = "a forgotten image" if row.id is None else f"{row.label}  {row.id}"
+            image = UNNAMED if row.id is None else f"{row.label}  {row.id}"
             line = f"  {row.contribution:+.3f}  {image}  similarity {row.similarity:.3f}"
             output.console.print(line, markup=False, soft_wrap=True)
         if total > len(named):

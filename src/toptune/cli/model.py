@@ -106,6 +106,7 @@ def fit_summary(tuner: TopTuner) -> dict[str, Any]:
         "backbone": tuner.backbone_,
         "layer_weights": tuner.layer_weights_,
         "n_centers": head.n_centers_,
+        "refresh": tuner.refresh_,
         "seconds": tuner.seconds_,
         "quarantined": output.quarantine_json(tuner.quarantined_),
     }
@@ -140,6 +141,7 @@ def print_fit(tuner: TopTuner) -> None:
             ),
         ]
     )
+    output.print_refresh(tuner.refresh_)
 
 
 def _weights(weights: dict[str, float]) -> str:

@@ -112,6 +112,12 @@ def print_quarantine(quarantined: Sequence[Quarantined]) -> None:
         console.print(f"  ... and {len(quarantined) - _SHOWN} more: see --json")
 
 
+def print_refresh(reason: str | None) -> None:
+    """Print why a model should be trained anew, or its centers chosen elsewhere, if so."""
+    if reason is not None:
+        console.print(f"better trained anew: {reason}", markup=False)
+
+
 def seconds(value: float) -> str:
     """Write a duration the way people read it."""
     return f"{value:.2f} s" if value < 100 else f"{value / 60:.1f} min"

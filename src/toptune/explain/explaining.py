@@ -136,7 +136,7 @@ def explain_image(
     proba = head.probabilities(scores[:1])[0]
     best = int(proba.argmax())
     column = best if label is None else _column(head.classes_, label)
-    centers = head.center_indices_.tolist()  # -1: the image was forgotten, and stays a center
+    centers = head.center_indices_.tolist()  # < 0: of a forgotten image, or of another model
     labels = head.classes_.tolist()
     support = support_of(
         terms.of(0, column).cpu().numpy(),

@@ -11,16 +11,13 @@ from PIL import Image
 
 from toptune.explain.explaining import Explanation
 from toptune.explain.occlusion import Occlusion
-from toptune.explain.support import Support, TrainingImage
+from toptune.explain.support import UNNAMED, Support, TrainingImage
 from toptune.images import ImageSource
 from toptune.pages.pictures import data_uri, thumbnail
 from toptune.pages.rendering import render
 
 #: Red, green, blue of what speaks for a class and against it; as in `pages.drawing`.
 FOR, AGAINST = (213, 94, 0), (0, 114, 178)
-
-#: What stands for the name of an image that the model was told to forget.
-FORGOTTEN = "a forgotten image that stays a center"
 
 #: How many times larger than the score, or than 1, the two sides are where a page warns of it.
 CANCELLING = 10
@@ -89,7 +86,7 @@ def explanation_page(
 
     def shown(image: TrainingImage) -> dict[str, Any]:
         return {
-            "id": FORGOTTEN if image.id is None else image.id,
+            "id": UNNAMED if image.id is None else image.id,
             "label": "" if image.label is None else image.label,
             "contribution": signed(image.contribution),
             "similarity": f"{image.similarity:.3f}",

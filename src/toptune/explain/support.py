@@ -14,6 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+#: What stands for the name of an image that has none.
+UNNAMED = "a center of another model, or a forgotten image"
+
 
 @dataclass(frozen=True)
 class TrainingImage:
@@ -22,9 +25,9 @@ class TrainingImage:
     Attributes
     ----------
     id : str or None
-        Its name; None where the model was told to forget the image, but keeps it as a center.
+        Its name; None where it is a center of another model, or was forgotten and stays a center.
     label : str or number, or None
-        Its class; None where it was forgotten.
+        Its class; None where it has no name.
     contribution : float
         What it adds to the score; negative where it speaks against the class.
     similarity : float
@@ -44,7 +47,7 @@ class ClassShare:
     Attributes
     ----------
     label : str or number, or None
-        The class; None for images that were forgotten.
+        The class; None for those without a name.
     contribution : float
         Sum over its images.
     n_images : int
@@ -99,7 +102,7 @@ def support_of(
     contributions, similarity : ndarray of shape (m,)
         Of the training images that are centers.
     ids : sequence of length m
-        Their names; None for images that were forgotten.
+        Their names; None for those without a name.
     labels : sequence of length m
         Their classes, or None.
     n_images : int, default=6

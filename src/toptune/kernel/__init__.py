@@ -7,6 +7,7 @@ from toptune.kernel.normalization import FeatureNormalizer
 from toptune.kernel.operators import Rows
 from toptune.kernel.planner import MemoryBudgetError
 from toptune.kernel.selection import Candidate
+from toptune.kernel.sharing import SharingClassifier
 from toptune.kernel.terms import ScoreTerms
 
 __all__ = [
@@ -19,4 +20,5 @@ __all__ = [
     "MemoryBudgetError",
     "Rows",
     "ScoreTerms",
+    "SharingClassifier",
 ]

@@ -43,6 +43,17 @@ def uncovered_part(
     return 1.0 - Phi.double().square().sum(1) / kernel_diagonal(X, kernel, bandwidth).double()
 
 
+def left_out_parts(
+    whiten: Tensor,  # (m, m), L^-T as in `nystrom`
+    Z: Tensor,  # (m, d), as the kernel takes them
+    kernel: str,
+    bandwidth: float,
+) -> Tensor:  # (m,) float64
+    """R of each center by the other ones, 1 / (K_mm^-1)_jj / k(z_j, z_j); K_mm^-1 = L^-T L^-1."""
+    inverse = whiten.double().square().sum(1)
+    return 1.0 / (inverse * kernel_diagonal(Z, kernel, bandwidth).double())
+
+
 @dataclass(frozen=True)
 class Coverage:
     """How the samples have changed since centers and hyperparameters were chosen.
@@ -86,7 +97,7 @@ class Coverage:
         """Return that of two models whose centers were given to both."""
         return Coverage(
             self.n_chosen + other.n_chosen,
-            self.limit,
+            other.limit if self.limit is None else self.limit,
             self.n_added + other.n_added,
             self.n_uncovered + other.n_uncovered,
         )

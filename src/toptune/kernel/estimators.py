@@ -23,8 +23,8 @@ from torch import Tensor
 
 from toptune.kernel.base import KernelEstimator, Problem
 from toptune.kernel.calibration import calibrated_log_loss, fit_temperature
-from toptune.kernel.changing import ChangeableClassifier
 from toptune.kernel.operators import Rows
+from toptune.kernel.sharing import SharingClassifier
 from toptune.kernel.stored import restore_solution, stored_arrays, stored_numbers
 
 Kernel = Literal[
@@ -59,7 +59,7 @@ def _unexplained(
     return (error / torch.where(size > 0, size, 1.0)).mean()
 
 
-class KernelClassifier(ClassifierMixin, ChangeableClassifier):  # type: ignore[misc]
+class KernelClassifier(ClassifierMixin, SharingClassifier):  # type: ignore[misc]
     """Kernel ridge classification whose hyperparameters are chosen by exact leave-one-out.
 
     Classes are coded +1 and -1, one column each, and one factorisation serves all columns. With as
@@ -118,7 +118,8 @@ class KernelClassifier(ClassifierMixin, ChangeableClassifier):  # type: ignore[m
     centers_ : ndarray of shape (m, d)
         Inducing points.
     center_indices_ : ndarray of shape (m,)
-        Which of the samples they are.
+        Which of the samples they are; -1 where that sample was taken away, -2 where it is none
+        of them but a center of another model.
     dual_coef_ : ndarray of shape (m, c)
         Coefficients on the centers, float64.
     kernel_ : str

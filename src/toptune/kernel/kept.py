@@ -33,6 +33,9 @@ from toptune.kernel.updating import NystromStatistics
 
 #: Most bytes that rows, or the gram matrices of all classes, may take to be kept.
 KEPT_BYTES = 2**30
+#: In place of the row of a center: its sample was taken away; or it is none of the model's samples,
+#: but a center of another model.
+TAKEN_AWAY, OF_ANOTHER_MODEL = -1, -2
 #: What is computed when it is first asked for.
 LEFT_OUT = ("loo_decision_function_", "temperature_", "loo_accuracy_", "loo_log_loss_")
 #: How much of what is kept goes into a file.

@@ -62,14 +62,6 @@ class NystromSums:
     Phitw: Tensor
     weight: float
 
-    def __add__(self, other: NystromSums) -> NystromSums:
-        return NystromSums(
-            self.gram + other.gram,
-            self.PhitY + other.PhitY,
-            self.Phitw + other.Phitw,
-            self.weight + other.weight,
-        )
-
     def factor(self, penalty: float) -> Tensor:  # (m, m)
         """Cholesky factor of Phi^T Phi + lambda N I."""
         A = self.gram.clone()

@@ -63,3 +63,4 @@ def restore_solution(
     estimator.kernel = estimator.kernel_ = numbers["kernel"]
     estimator.bandwidth_, estimator.penalty_ = numbers["bandwidth"], numbers["penalty"]
     estimator.n_centers_, estimator.n_features_in_ = m, d
+    estimator.selection_seconds_ = 0.0

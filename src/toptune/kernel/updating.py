@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from toptune.errors import NotKeptError
+from toptune.kernel.base import ROUNDED_PENALTY
 from toptune.kernel.bordering import signs
 from toptune.kernel.left_out import whole_groups
 from toptune.kernel.nystrom import NystromSums, NystromSystem, left_out_scores
@@ -165,6 +166,11 @@ class NystromStatistics:
             gone.append(block[torch.as_tensor(~here)])
             if here.any():
                 blocks.append(block[torch.as_tensor(here)])
+        left, n, m = int(kept.sum()), len(kept), len(self.whiten)
+        if left < max(n - left, m):  # what the sums were rounded to would show
+            rows = torch.cat(blocks)
+            balanced = self.grams is not None and len(self.grams) > 1
+            return self.of_rows(self.whiten, rows, self.codes[kept], weights, balanced=balanced)
         less = self._moved(torch.cat(gone), self.codes[~kept], weights, -1.0)
         return replace(less, codes=self.codes[kept], Phi=tuple(blocks))
 
@@ -264,6 +270,8 @@ class NystromStatistics:
             If there are no rows phi_i.
         """
         Phi, codes, sums = self.rows("leave-one-out after a change"), self.codes, self.sums(weights)
+        if len(codes) < len(self.whiten):  # leverages may be near 1, and float32 rounds 1 - h
+            Phi = Phi.double()
         if rows is not None:
             Phi, codes = Phi[rows], codes[rows]
             groups = None if groups is None else groups[rows]
@@ -277,6 +285,16 @@ class NystromStatistics:
 
         Y = signs(codes, len(weights), Phi)
         return left_out_scores(whitened, _blocks(Phi, groups), half, Y, sqrt_w, groups)
+
+    def rounding(
+        self,
+        weights: NDArray[np.float64],  # (c,)
+    ) -> float:
+        """Penalty down to which the rows resolve eigenvalues; 0 where they are float64."""
+        if self.whiten.dtype == torch.float64:
+            return 0.0
+        sums = self.sums(weights)
+        return ROUNDED_PENALTY * float(sums.gram.trace()) / sums.weight
 
     def sums(self, weights: NDArray[np.float64]) -> NystromSums:
         """Return the sums at some weights of the classes."""

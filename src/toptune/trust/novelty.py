@@ -104,7 +104,7 @@ def unknown_scorer(
     Raises
     ------
     DataError
-        If all samples that are centers were forgotten.
+        If all centers are of another model, or of samples that were forgotten.
 
     Examples
     --------
@@ -120,9 +120,12 @@ def unknown_scorer(
     [False, True]
     """
     _, Z = head.kernel_space(head.centers_)
-    there = np.flatnonzero(head.center_indices_ >= 0)  # a forgotten sample may stay a center
+    there = np.flatnonzero(head.center_indices_ >= 0)  # others are of no training sample
     if len(there) == 0:
-        raise DataError("no center is a training sample any more: train again")
+        raise DataError(
+            "no center is a training sample, to compare with: they are of another model, or their "
+            "samples were forgotten; train a model without centers="
+        )
     evenly = np.linspace(0, len(there) - 1, min(len(there), MAX_POINTS)).astype(np.intp)
     some = there[np.unique(evenly)]
     rows = head.center_indices_[some]
