@@ -28,7 +28,14 @@ from toptune.kernel import FeatureNormalizer, KernelClassifier, Rows
 from toptune.kernel.kept import Keep
 from toptune.metrics import Evaluation
 from toptune.naming import check_distinct, check_several_groups, joined_groups, listed
-from toptune.tasks import Classification, Task, TaskName, warn_of_lone_images
+from toptune.tasks import (
+    Classification,
+    Task,
+    TaskChoice,
+    TaskName,
+    check_classes,
+    warn_of_lone_images,
+)
 
 #: Names that images in memory get, which have none of their own.
 _NUMBERED = re.compile(r"image-(\d+)")
@@ -51,6 +58,7 @@ class UpdatableClassifier(ImageClassifier):
     quarantined_: tuple[Quarantined, ...]
     seconds_: dict[str, float]
     provenance_: dict[str, Any]
+    task: TaskChoice
     task_: TaskName
     _task: Task[Any]
     _keep: Keep
@@ -103,8 +111,9 @@ class UpdatableClassifier(ImageClassifier):
         Raises
         ------
         DataError
-            If an image has the name of one that the model was trained on, or the data cannot be
-            used.
+            If an image has the name of one that the model was trained on, labels are numbers or
+            sets and the model was not trained with ``task="classification"``, or the data cannot
+            be used.
         NotKeptError
             If the model does not hold the sums that it takes.
         """
@@ -118,6 +127,7 @@ class UpdatableClassifier(ImageClassifier):
             )
         self._check_for_classes("partial_fit is")
         image_set, names = given_images(data, labels, **given)  # type: ignore[arg-type]
+        self._class_labels(image_set)  # an error in them is raised before the work
         image_set = self._numbered(image_set)
         features = self._extract(image_set)
         features = replace(features, provenance=with_folder(features.provenance, image_set))
@@ -149,13 +159,14 @@ class UpdatableClassifier(ImageClassifier):
         return self._add(features, {}, reselect)
 
     def _add(self: _U, features: Features, names: dict[str, Any], reselect: bool) -> _U:
-        if features.labels is None:
-            raise DataError("the images to add have no labels: training needs one label per image")
+        labels = self._class_labels(features)
         check_finite(features)
         check_distinct((*self.ids_, *features.ids), "are in the model already, or twice here")
         start = time.perf_counter()
+        if features.label_kind == "number":  # classes by their text, as in a fit
+            names = {}
         known = dict(zip(map(str, self.classes_.tolist()), self.classes_, strict=True))
-        y = np.array([known.get(c, names.get(c, c)) for c in features.labels.tolist()])
+        y = np.array([known.get(c, names.get(c, c)) for c in labels.tolist()])
         groups = joined_groups((self.groups_, features.image_groups), (self.ids_, features.ids))
         head = self.head_.with_samples(
             Rows(features.X, transform=self.normalizer_.transform),
@@ -175,6 +186,14 @@ class UpdatableClassifier(ImageClassifier):
             extraction=features.seconds,
         )
         return self
+
+    def _class_labels(self, labelled: Features | ImageSet) -> NDArray[np.str_]:
+        """Labels to add, refused where `fit` would not have taken them for classes."""
+        if labelled.labels is None:
+            raise DataError("the images to add have no labels: training needs one label per image")
+        if self.task != "classification":
+            check_classes(labelled)
+        return labelled.labels
 
     # ------------------------------------------------------------------------------ forgetting
 
