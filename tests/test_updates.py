@@ -382,7 +382,8 @@ def test_files_of_other_versions_still_predict(
 @pytest.mark.parametrize(
     ("wrong", "error", "why"),
     [
-        (lambda t, _: t.forget("cat.png"), DataError, "not trained on cat.png: names are those"),
+        (lambda t, _: t.forget("cat.png"), DataError, "not trained on cat.png: ids_, or"),
+        (lambda t, _: t.forget(f"{t.ids_[5]}x"), DataError, "on digit .*x, but on digit"),
         (
             lambda t, _: t.forget(["a", "b", "c", "d", t.ids_[0]]),
             DataError,

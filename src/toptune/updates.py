@@ -27,7 +27,7 @@ from toptune.images import Images, ImageSet, ImageSource, Quarantined, with_fold
 from toptune.kernel import FeatureNormalizer, KernelClassifier, Rows
 from toptune.kernel.kept import Keep
 from toptune.metrics import Evaluation
-from toptune.naming import check_distinct, check_several_groups, joined_groups, listed
+from toptune.naming import check_distinct, check_several_groups, joined_groups, listed, nearest
 from toptune.tasks import (
     Classification,
     Task,
@@ -125,7 +125,7 @@ class UpdatableClassifier(ImageClassifier):
                 f"groups={groups!r} needs all images at once: name the groups of those to add, or "
                 "train anew"
             )
-        self._check_for_classes("partial_fit is")
+        self._check_for_classes("adding images is")
         image_set, names = given_images(data, labels, **given)  # type: ignore[arg-type]
         self._class_labels(image_set)  # an error in them is raised before the work
         image_set = self._numbered(image_set)
@@ -154,7 +154,7 @@ class UpdatableClassifier(ImageClassifier):
         ModelFileError
             If the features come from another network, other layers or another preprocessing.
         """
-        self._check_for_classes("partial_fit is")
+        self._check_for_classes("adding images is")
         self._check_provenance(features.provenance, "these features")
         return self._add(features, {}, reselect)
 
@@ -228,12 +228,15 @@ class UpdatableClassifier(ImageClassifier):
         DataWarning
             If some of them stay centers: their features stay in the model.
         """
-        self._check_for_classes("forget is")
+        self._check_for_classes("forgetting images is")
         start = time.perf_counter()
         names = {ids} if isinstance(ids, str) else set(ids)
         if unknown := sorted(names - set(self.ids_)):
+            alike = nearest(unknown, self.ids_)
             raise DataError(
-                f"the model was not trained on {listed(unknown)}: names are those of ids_"
+                f"the model was not trained on {listed(unknown)}"
+                + (f", but on {', '.join(alike)}" if alike else "")
+                + ": ids_, or toptune forget MODEL --list, has the names of its images"
             )
         gone = np.array([name in names for name in self.ids_], dtype=bool)
         groups = None if self.groups_ is None else self.groups_[~gone]
@@ -297,12 +300,12 @@ class UpdatableClassifier(ImageClassifier):
         NotKeptError
             If one of them does not hold the sums that it takes.
         """
-        self._check_for_classes("merge is")
+        self._check_for_classes("merging models is")
         start = time.perf_counter()
         others: list[_U] = [models] if isinstance(models, UpdatableClassifier) else list(models)
         everyone: list[_U] = [self, *others]
         for model in others:
-            model._check_for_classes("merge is")
+            model._check_for_classes("merging models is")
             self._check_provenance(model.provenance_, "the model to merge")
         if prefixes is not None and len(prefixes) != len(everyone):
             raise DataError(f"{len(everyone)} models need as many prefixes, got {len(prefixes)}")

@@ -64,6 +64,14 @@ def test_images_are_forgotten(toptune: Toptune, model_file: Path, tmp_path: Path
     assert found["refresh"].startswith("only 16 images are left of 24")
 
 
+def test_names_to_forget_are_listed(toptune: Toptune, model_file: Path) -> None:
+    """Found in use: `forget` asked for names that nothing printed."""
+    ids = TopTuner.load(model_file).ids_
+    done = toptune("forget", model_file, "--list")
+    assert (done.code, done.out.splitlines()) == (0, list(ids))
+    assert toptune("forget", model_file, "--list", "--json").json == {"n": 24, "ids": list(ids)}
+
+
 def test_sites_are_merged(toptune: Toptune, model_file: Path, tree: Path, tmp_path: Path) -> None:
     sites = [tmp_path / "north", tmp_path / "south"]
     for k, site in enumerate(sites):
@@ -104,7 +112,13 @@ def test_rows_are_kept_when_asked_for(
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        (("forget", "MODEL", "cat.png"), "the model was not trained on cat.png"),
+        (("forget", "MODEL", "cat.png"), "the model was not trained on cat.png: ids_, or toptune"),
+        (
+            ("forget", "MODEL", "trains/dark/0.png"),
+            "not trained on trains/dark/0.png, but on train/dark/0.png: ids_, or toptune forget",
+        ),
+        (("forget", "MODEL", "--list"), "--list only prints names"),
+        (("forget", "MODEL"), "name training images to forget"),
         (
             ("update", "MODEL", "DATA"),
             "train/bright/1.png, train/bright/2.png and",

@@ -229,3 +229,17 @@ def test_costs_of_numbers(toptune: Toptune, models: Path, tmp_path: Path) -> Non
     assert toptune(*line, "--maximize", "macro-f1").error == (
         "thresholds are for classification and multilabel, and this model does regression"
     )
+
+
+def test_labels_of_other_kinds_are_not_added(
+    toptune: Toptune, models: Path, model_file: Path, tmp_path: Path
+) -> None:
+    """Found in use: sets and numbers became classes, and the error named a Python method."""
+    out = tmp_path / "new.toptune"
+    for name, what in (("sets", "sets of labels"), ("numbers", "numbers")):
+        done = toptune("update", model_file, models / f"{name}.csv", "-o", out)
+        assert f"this is for classification, and the labels are {what}" in done.error
+    for command, what in (("update", "adding images"), ("forget", "forgetting images")):
+        done = toptune(command, models / "sets.toptune", models / "sets.csv", "-o", out)
+        assert done.error == f"{what} is for classification, and this model does multilabel"
+    assert not out.exists()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from toptune.cli import options, output
+from toptune.errors import DataError
 
 if TYPE_CHECKING:
     from toptune.tuner import TopTuner
@@ -52,9 +53,15 @@ def update(
 def forget(
     model: options.Model,
     ids: Annotated[
-        list[str], typer.Argument(help="Names of training images, as toptune fit listed them.")
-    ],
-    out: Out,
+        list[str] | None, typer.Argument(help="Names of training images, as --list has them.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Model file to write; needed to forget.")
+    ] = None,
+    list_: Annotated[
+        bool,
+        typer.Option("--list", help="Only print the names of the training images, one a line."),
+    ] = False,
     drop_centers: Annotated[
         bool,
         typer.Option("--drop-centers", help="Take those that are centers from the centers too."),
@@ -65,7 +72,16 @@ def forget(
     overwrite: options.Overwrite = False,
     json: options.Json = False,
 ) -> None:
-    """Take training images out of a model, exactly, and write the new model."""
+    """Take training images out of a model, exactly, and write the new model; or list them."""
+    if list_:
+        if ids or out:
+            raise DataError("--list only prints names: leave out the names and -o")
+        _list_images(model, json=json)
+        return
+    if not ids or out is None:
+        raise DataError(
+            "name training images to forget, and with -o the file to write; --list prints the names"
+        )
     output.check_output(out, overwrite=overwrite)
     kept = options.kept(keep)
     from toptune.tuner import TopTuner
@@ -106,6 +122,18 @@ def merge(
     first.merge(others, prefixes=prefix, reselect=reselect)
     first.save(out, keep=kept)
     _report(first, before, out, json=json)
+
+
+def _list_images(model: Path, *, json: bool) -> None:
+    """Print the names of the training images, for which the network is not needed."""
+    from toptune.model_file import read_model
+
+    ids = read_model(model).ids
+    if json:
+        output.print_json({"n": len(ids), "ids": ids})
+        return
+    for name in ids:  # as they are, for other programs
+        print(name)
 
 
 def _report(tuner: TopTuner, before: int, out: Path, *, json: bool) -> None:
