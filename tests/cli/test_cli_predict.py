@@ -190,6 +190,7 @@ def test_sets_and_unknown_images(toptune: Toptune, model_file: Path, at_home: Pa
     ("arguments", "error"),
     [
         (("--coverage", "95"), "coverage must be between 0 and 1, and neither of them, got 95"),
+        (("--reject", "1e-17"), "reject must be between 0 and 1, and neither of them, got 1e-17"),
         (("--reject", "0"), "reject must be between 0 and 1, and neither of them, got 0"),
         (("--reject", "0.01"), "reject=0.01 needs at least 99 training images, and there are 24"),
     ],
