@@ -212,8 +212,10 @@ def predict(
 
     images = open_unlabelled(paths)
     tuner = TopTuner.load(model, backbone=backbone)
-    prices, limits = deciding.decision(tuner, costs, threshold, recall, precision, maximize)
     sets = None if tuner.task_ == "regression" else coverage
+    prices, limits = deciding.decision(
+        tuner, costs, threshold, recall, precision, maximize, coverage=sets, reject=reject
+    )
     found = tuner.classify(images, strict=strict, coverage=sets, reject=reject)
     decided = found.decide(costs=prices, thresholds=limits)
     records = answers.records(found, decided, top, coverage)
