@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from toptune import TopTuner
+from toptune.cli.answers import print_records
 
 Toptune = Callable[..., Any]
 
@@ -120,9 +121,10 @@ def test_predict_numbers(toptune: Toptune, models: Path) -> None:
         "coverage= is for classification, and this model does multilabel"
     )
     out = toptune("predict", models / "numbers.toptune", *paths).out.splitlines()
-    assert out[0] == f"{paths[0]}  {found[0]['value']:.4g} ± " + (
-        f"{(found[0]['high'] - found[0]['low']) / 2:.3g}"
-    )
+    reach = (found[0]["high"] - found[0]["low"]) / 2
+    name, value, *rest = out[0].split()
+    assert (name, rest) == (str(paths[0]), ["±", f"{reach:.3g}"])
+    assert float(value) == pytest.approx(found[0]["value"], abs=reach / 100)
 
 
 def test_predict_sets(toptune: Toptune, models: Path) -> None:
@@ -192,7 +194,9 @@ def test_thresholds_are_given_or_chosen(
     best = toptune(*line, "--maximize", "macro-f1", "--json").json
     assert best["thresholds"].keys() == {"bright", "dark", "striped"}
     assert best["accuracy"] == 1.0
-    assert toptune(*line, "--precision", "dark=1").out.startswith("thresholds")
+    # Found in use: rounded thresholds, given again, lost the image at the boundary.
+    shown = toptune(*line, "--recall", "dark=1").out
+    assert shown.split()[:2] == ["thresholds", f"dark={chosen['dark']!r}"]
 
 
 @pytest.mark.parametrize(
@@ -243,3 +247,25 @@ def test_labels_of_other_kinds_are_not_added(
         done = toptune(command, models / "sets.toptune", models / "sets.csv", "-o", out)
         assert done.error == f"{what} is for classification, and this model does multilabel"
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("value", "reach", "text"),
+    [
+        (1234567890.123, 0.876, "1234567890.123 ± 0.876"),
+        (0.123456, 0.05, "0.1235 ± 0.05"),
+        (0.123456, 0.00012, "0.123456 ± 0.00012"),
+        (123.456, 5000.0, "123.5 ± 5e+03"),
+        (-2.5e-20, 1e-23, "-2.5e-20 ± 1e-23"),
+        (0.0, 0.5, "0 ± 0.5"),
+        (0.123456, None, "0.1235"),
+        (7.0, 0.0, "7 ± 0"),
+    ],
+)
+def test_numbers_have_the_digits_of_their_interval(
+    value: float, reach: float | None, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Found in use: 1e+09 ± 0.88."""
+    low, high = (None, None) if reach is None else (value - reach, value + reach)
+    print_records([{"path": "a.png", "value": value, "low": low, "high": high}])
+    assert capsys.readouterr().out == f"a.png  {text}\n"

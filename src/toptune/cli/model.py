@@ -234,5 +234,6 @@ def _by_text(thresholds: dict[Any, float]) -> dict[str, float]:
 
 def _print_thresholds(thresholds: dict[Any, float] | None) -> None:
     if thresholds is not None:
-        listed = ", ".join(f"{label} {value:.4g}" for label, value in thresholds.items())
+        # All digits: rounded up, a threshold would miss the image that it was chosen for.
+        listed = ", ".join(f"{label}={float(value)!r}" for label, value in thresholds.items())
         output.print_rows([("thresholds", listed)])
