@@ -130,7 +130,8 @@ class UpdatableClassifier(ImageClassifier):
         self._class_labels(image_set)  # an error in them is raised before the work
         image_set = self._numbered(image_set)
         features = self._extract(image_set)
-        features = replace(features, provenance=with_folder(features.provenance, image_set))
+        if (self.head_.center_indices_ >= 0).any():  # else it may be sent away: see `fit`
+            features = replace(features, provenance=with_folder(features.provenance, image_set))
         return self._add(features, names, reselect)
 
     def partial_fit_features(self: _U, features: Features, *, reselect: bool = False) -> _U:
