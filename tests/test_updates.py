@@ -398,6 +398,8 @@ def test_files_of_other_versions_still_predict(
     ("wrong", "error", "why"),
     [
         (lambda t, _: t.forget("cat.png"), DataError, "not trained on cat.png: ids_, or"),
+        # Found in use: a bare TypeError.
+        (lambda t, _: t.forget([3]), DataError, "names of images are text, as in ids_, got 3"),
         (lambda t, _: t.forget(f"{t.ids_[5]}x"), DataError, "on digit .*x, but on digit"),
         (
             lambda t, _: t.forget(["a", "b", "c", "d", t.ids_[0]]),

@@ -232,6 +232,8 @@ class UpdatableClassifier(ImageClassifier):
         self._check_for_classes("forgetting images is")
         start = time.perf_counter()
         names = {ids} if isinstance(ids, str) else set(ids)
+        if strange := [name for name in names if not isinstance(name, str)]:
+            raise DataError(f"names of images are text, as in ids_, got {strange[0]!r}")
         if unknown := sorted(names - set(self.ids_)):
             alike = nearest(unknown, self.ids_)
             raise DataError(

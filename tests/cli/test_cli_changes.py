@@ -42,6 +42,10 @@ def test_images_are_added(toptune: Toptune, model_file: Path, more: Path, tmp_pa
     assert found["refresh"] is None
     assert model_file.read_bytes() == before
     assert "bright/new-1.png" in TopTuner.load(out).ids_
+    # Found in use: a later change listed the files that an earlier one had set aside.
+    again = toptune("forget", out, "bright/new-1.png", "-o", tmp_path / "next", "--json").json
+    assert again["quarantined"] == []
+    assert len(TopTuner.load(tmp_path / "next").quarantined_) == 1
 
 
 def test_images_are_forgotten(toptune: Toptune, model_file: Path, tmp_path: Path) -> None:

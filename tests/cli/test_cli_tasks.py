@@ -206,6 +206,11 @@ def test_thresholds_are_given_or_chosen(
         (("--threshold", "dark=high"), "--threshold must be CLASS=NUMBER, got 'dark=high'"),
         (("--recall", "=1"), "--recall must be CLASS=NUMBER, got '=1'"),
         (("--threshold", "dark=1", "--threshold", "dark=1"), "--threshold names 'dark' twice"),
+        # Found in use: it said that the data has unknown classes, and to leave their images out.
+        (
+            ("--recall", "grey=0.9"),
+            "wishes for recall name classes that the model does not know: grey",
+        ),
         (("--threshold", "grey=0.5"), "thresholds name classes that the model does not know: grey"),
         (("--threshold", "dark=7"), "the threshold of 'dark' must be in (0, 1], got 7.0"),
         (("--maximize", "f2"), "the objective must be one of macro-f1, balanced-accuracy, got"),

@@ -11,6 +11,7 @@ from toptune.cli import options, output
 from toptune.errors import DataError
 
 if TYPE_CHECKING:
+    from toptune.images import Quarantined
     from toptune.tuner import TopTuner
 
 Out = Annotated[Path, typer.Option("-o", "--out", help="Model file to write.")]
@@ -44,10 +45,10 @@ def update(
     from toptune.tuner import TopTuner
 
     tuner = TopTuner.load(model, backbone=backbone).set_params(strict=strict)
-    before = len(tuner.ids_)
+    before, aside = len(tuner.ids_), len(tuner.quarantined_)
     tuner.partial_fit(data, labels, split=split, reselect=reselect)
     tuner.save(out, keep=kept)
-    _report(tuner, before, out, json=json)
+    _report(tuner, before, out, json=json, quarantined=tuner.quarantined_[aside:])
 
 
 def forget(
@@ -136,14 +137,21 @@ def _list_images(model: Path, *, json: bool) -> None:
         print(name)
 
 
-def _report(tuner: TopTuner, before: int, out: Path, *, json: bool) -> None:
-    """Print what a change came to."""
-    found = _summary(tuner, before)
+def _report(
+    tuner: TopTuner,
+    before: int,
+    out: Path,
+    *,
+    json: bool,
+    quarantined: tuple[Quarantined, ...] = (),
+) -> None:
+    """Print what a change came to; `quarantined` are the images that it set aside."""
+    found = _summary(tuner, before) | {"quarantined": output.quarantine_json(quarantined)}
     if json:
         output.print_json(found)
         return
     known = found["loo_accuracy"] is not None
-    output.print_quarantine(tuner.quarantined_)
+    output.print_quarantine(quarantined)
     output.print_rows(
         [
             ("images", f"{found['n']}, before {before}; {len(tuner.classes_)} classes"),
@@ -171,5 +179,4 @@ def _summary(tuner: TopTuner, before: int) -> dict[str, Any]:
         "n_centers": tuner.head_.n_centers_,
         "refresh": tuner.refresh_,
         "seconds": tuner.seconds_,
-        "quarantined": output.quarantine_json(tuner.quarantined_),
     }
