@@ -222,6 +222,116 @@ def test_names_and_classes_of_other_images_are_damage(model: Model, tmp_path: Pa
         read_model(path)
 
 
+@pytest.fixture(scope="module")
+def with_rows(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], tuple[Any, Any]]:
+    """Tensors and document of a Nystrom model that holds all that there can be."""
+    path = tmp_path_factory.mktemp("rows") / "m"
+    write_model(path, fitted(n_centers=12), keep="rows")
+
+    def read() -> tuple[Any, Any]:
+        found = load_tensors(path, kind="model", format_version=FORMAT_VERSION, required=())
+        del found[1]["kind"], found[1]["format_version"]
+        return found
+
+    return read
+
+
+def assert_damaged(path: Path, tensors: Any, document: Any, match: str) -> None:
+    save_tensors(path, tensors, document, kind="model", format_version=FORMAT_VERSION)
+    with pytest.raises(ModelFileError, match=f"its description is damaged: .*{match}"):
+        read_model(path)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("center_features", "dual_coef", "offset", "scale", "loo_scores"),
+        *("whiten", "grams", "class_sums", "rows"),
+    ],
+)
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+def test_numbers_that_are_none_are_damage(
+    name: str, value: float, with_rows: Any, tmp_path: Path
+) -> None:
+    """Found in use: they loaded, and predict printed probabilities of NaN."""
+    tensors, document = with_rows()
+    tensors[name] = tensors[name].copy()
+    tensors[name].flat[-1] = value
+    assert_damaged(tmp_path / "m", tensors, document, f"{name} holds NaN or infinity")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("codes", 3), ("codes", 7), ("codes", -1)),
+        *(("center_indices", N), ("center_indices", 99), ("center_indices", -3)),
+    ],
+)
+def test_positions_out_of_range_are_damage(
+    name: str, value: int, with_rows: Any, tmp_path: Path
+) -> None:
+    """Found in use: they loaded, and an IndexError came later."""
+    tensors, document = with_rows()
+    tensors[name] = tensors[name].copy()
+    tensors[name][0] = value
+    assert_damaged(tmp_path / "m", tensors, document, f"{name} must be integers from")
+
+
+@pytest.mark.parametrize("value", [-1, -2])
+def test_centers_may_be_no_training_images(value: int, with_rows: Any, tmp_path: Path) -> None:
+    tensors, document = with_rows()
+    tensors["center_indices"] = np.full_like(tensors["center_indices"], value)
+    save_tensors(tmp_path / "m", tensors, document, kind="model", format_version=FORMAT_VERSION)
+    assert read_model(tmp_path / "m").head.center_indices_.tolist() == [value] * 12
+
+
+def test_codes_that_are_no_integers_are_damage(with_rows: Any, tmp_path: Path) -> None:
+    tensors, document = with_rows()
+    tensors["codes"] = tensors["codes"].astype(np.float64)
+    assert_damaged(tmp_path / "m", tensors, document, "codes must be integers")
+
+
+@pytest.mark.parametrize(
+    ("task", "shape"),
+    [("multilabel", (N,)), ("classification", (N, 3)), ("multilabel", (N, 2))],
+)
+def test_codes_of_another_task_are_damage(
+    task: str, shape: tuple[int, ...], with_rows: Any, tmp_path: Path
+) -> None:
+    """Found in use: loading raised a bare TypeError."""
+    tensors, document = with_rows()
+    tensors["codes"] = np.zeros(shape, dtype=np.int64)
+    document["task"] = task
+    assert_damaged(tmp_path / "m", tensors, document, f"codes of {task} .* cannot have shape")
+
+
+@pytest.mark.parametrize(
+    ("gone", "match"),
+    [
+        (["grams"], "whiten, class_sums, rows but no grams"),
+        (["grams", "rows", "whiten"], "class_sums but no grams"),
+        (["grams", "rows", "whiten", "class_sums"], "no grams, and the centers are not all"),
+        (["whiten"], "whiten"),
+        (["class_sums"], "class_sums"),
+    ],
+)
+def test_sums_in_part_are_damage(
+    gone: list[str], match: str, with_rows: Any, tmp_path: Path
+) -> None:
+    """Found in use: without grams a model loaded as if its centers were all images."""
+    tensors, document = with_rows()
+    for name in gone:
+        del tensors[name]
+    assert_damaged(tmp_path / "m", tensors, document, match)
+
+
+@pytest.mark.parametrize("keep", ["nothing", "sums", "rows"])
+@pytest.mark.parametrize("n_centers", ["auto", 12])
+def test_what_was_written_is_never_damage(keep: Any, n_centers: Any, tmp_path: Path) -> None:
+    write_model(tmp_path / "m", fitted(n_centers=n_centers), keep=keep)
+    assert read_model(tmp_path / "m").ids == tuple(f"folder/{k}é.png" for k in range(N))
+
+
 def test_features_are_no_model(tmp_path: Path) -> None:
     save_tensors(tmp_path / "f", {"features": X}, {}, kind="features", format_version=1)
     with pytest.raises(ModelFileError, match="holds toptune features, but a model file is needed"):

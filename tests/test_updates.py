@@ -259,6 +259,21 @@ def test_sites_become_the_model_of_all_images(
     assert np.abs(scores(north, of(PROBE)) - scores(everything, of(PROBE))).max() < NEAR
 
 
+def test_models_of_sites_do_not_say_where_their_images_are(
+    make: Callable[..., TopTuner], of: Any, tmp_path: Path
+) -> None:
+    """Found in use: the path of the folder went to the other sites."""
+    for k, row in enumerate(FIRST[:12]):
+        path = tmp_path / ("more" if k > 7 else "north") / str(NAMES[row]) / f"{row}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(PIXELS[row]).save(path)
+    north = make().fit(tmp_path / "north", centers=make().fit_features(of(THREE[90:115])))
+    north.partial_fit(tmp_path / "more")
+    assert len(north.ids_) == 12
+    north.save(tmp_path / "m")
+    assert str(tmp_path).encode() not in (tmp_path / "m").read_bytes()
+
+
 def test_files_of_sites_hold_sums_and_no_images(
     sites: tuple[TopTuner, ...], make: Callable[..., TopTuner], of: Any, tmp_path: Path
 ) -> None:
@@ -400,7 +415,10 @@ def test_files_of_other_versions_still_predict(
 @pytest.mark.parametrize(
     ("wrong", "error", "why"),
     [
-        (lambda t, _: t.forget("cat.png"), DataError, "not trained on cat.png: names are those"),
+        (lambda t, _: t.forget("cat.png"), DataError, "not trained on cat.png: ids_, or"),
+        # Found in use: a bare TypeError.
+        (lambda t, _: t.forget([3]), DataError, "names of images are text, as in ids_, got 3"),
+        (lambda t, _: t.forget(f"{t.ids_[5]}x"), DataError, "on digit .*x, but on digit"),
         (
             lambda t, _: t.forget(["a", "b", "c", "d", t.ids_[0]]),
             DataError,

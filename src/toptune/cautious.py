@@ -149,14 +149,7 @@ class CautiousClassifier(ImageClassifier):
         """
         if coverage is None and reject is None:
             return super().predict(images, costs=costs, thresholds=thresholds)
-        self.check_decision(costs=costs, thresholds=thresholds)
-        if coverage is not None and not (costs is None and thresholds is None):
-            raise DataError("costs and thresholds decide for one class, coverage= asks for a set")
-        if coverage is None and UNKNOWN in self.classes_.tolist():
-            raise DataError(
-                f"a class is called {UNKNOWN!r}, as images unlike the training images would be: "
-                "use classify(images, reject=...).unknown"
-            )
+        self.check_decision(costs=costs, thresholds=thresholds, coverage=coverage, reject=reject)
         found = self.classify(images, strict=True, coverage=coverage, reject=reject)
         unknown = np.zeros(len(found.ids), dtype=bool) if found.unknown is None else found.unknown
         if found.sets is not None:
@@ -166,6 +159,30 @@ class CautiousClassifier(ImageClassifier):
         labels = labels if labels.dtype.kind == "U" else labels.astype(object)
         answers: NDArray[Any] = np.where(unknown, UNKNOWN, labels)
         return answers
+
+    def check_decision(
+        self,
+        *,
+        costs: Costs | None = None,
+        thresholds: Mapping[Any, float] | None = None,
+        coverage: float | None = None,
+        reject: float | None = None,
+    ) -> None:
+        """Refuse what `predict` could not decide by, before any work is done.
+
+        Raises
+        ------
+        DataError
+            As `predict` does.
+        """
+        super().check_decision(costs=costs, thresholds=thresholds)
+        if coverage is not None and not (costs is None and thresholds is None):
+            raise DataError("costs and thresholds decide for one class, a coverage asks for a set")
+        if reject is not None and coverage is None and UNKNOWN in self.classes_.tolist():
+            raise DataError(
+                f"a class is called {UNKNOWN!r}, as images unlike the training images would be: "
+                "ask for a coverage too, or use classify(images, reject=...).unknown"
+            )
 
     def unknown_score(self, images: Images) -> NDArray[np.float64]:
         """How unlike the training images each image is.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -112,7 +112,7 @@ def threshold_vector(
     if not isinstance(thresholds, Mapping):
         raise DataError(f"thresholds must map classes to probabilities, got {thresholds!r}")
     names = [str(label) for label in np.asarray(classes).tolist()]
-    _refuse_unknown(map(str, thresholds), names, "thresholds")
+    refuse_unknown(map(str, thresholds), names, "thresholds")
     if not thresholds:
         raise DataError("thresholds name no class: give one probability at least")
     out = np.full(len(names), np.nan)
@@ -209,7 +209,7 @@ def read_costs(path: str | os.PathLike[str]) -> dict[str, dict[str, float]]:
 
 
 def _from_mapping(costs: Mapping[Any, Any], names: list[str]) -> NDArray[np.float64]:
-    _refuse_unknown(map(str, costs), names, "costs")
+    refuse_unknown(map(str, costs), names, "costs")
     rows = {str(true): row for true, row in costs.items()}
     missing = [name for name in names if name not in rows]
     if missing:
@@ -219,7 +219,7 @@ def _from_mapping(costs: Mapping[Any, Any], names: list[str]) -> NDArray[np.floa
         if not isinstance(rows[true], Mapping):
             raise DataError(f"costs of {true!r} must map decisions to numbers, got {rows[true]!r}")
         row = {str(decision): cost for decision, cost in rows[true].items()}
-        _refuse_unknown(row, names, f"costs of {true!r}")
+        refuse_unknown(row, names, f"costs of {true!r}")
         missing = [name for name in names if name not in row and name != true]
         if missing:
             raise DataError(f"costs of {true!r} have no value for deciding {', '.join(missing)}")
@@ -230,7 +230,14 @@ def _from_mapping(costs: Mapping[Any, Any], names: list[str]) -> NDArray[np.floa
     return C
 
 
-def _refuse_unknown(given: Any, names: list[str], what: str) -> None:
+def refuse_unknown(given: Iterable[str], names: Sequence[str], what: str) -> None:
+    """Refuse names of classes that are not among those of the model; `what` says what has them.
+
+    Raises
+    ------
+    DataError
+        Naming them.
+    """
     unknown = sorted(set(given) - set(names))
     if unknown:
         raise DataError(

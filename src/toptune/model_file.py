@@ -13,7 +13,7 @@ from toptune.errors import ModelFileError
 from toptune.images import Quarantined
 from toptune.kernel import FeatureNormalizer, KernelClassifier, KernelRegressor
 from toptune.kernel.kept import Keep
-from toptune.tasks import TASKS, Classification, Regression, Task
+from toptune.tasks import TASKS, Classification, Multilabel, Regression, Task
 from toptune.tensor_file import decode_names, encode_names, load_tensors, save_tensors
 
 #: Raised by one whenever an older reader would misunderstand the file.
@@ -163,6 +163,7 @@ def _model(tensors: dict[str, NDArray[Any]], document: dict[str, Any]) -> Model:
     lengths |= set() if groups is None else {len(groups)}
     if len(lengths) > 1:
         raise ValueError(f"ids, groups, codes and loo_scores have different lengths: {lengths}")
+    _check_values(task, classes, tensors)
     normalizer = FeatureNormalizer(**document["normalizer"]).fit(np.zeros((1, d), np.float32))
     raw = tensors["center_features"]
     tensors["centers"] = normalizer.transform(np.asarray(raw, dtype=np.float32))
@@ -181,6 +182,28 @@ def _model(tensors: dict[str, NDArray[Any]], document: dict[str, Any]) -> Model:
         groups=groups,
         kept="rows" if "rows" in tensors else "sums",
     )
+
+
+def _check_values(
+    task: type[Task[Any]], classes: NDArray[Any], tensors: dict[str, NDArray[Any]]
+) -> None:
+    """Refuse numbers that no fit writes: they would load, and answer nonsense."""
+    for name, tensor in tensors.items():
+        if tensor.dtype.kind == "f" and not np.isfinite(tensor).all():
+            raise ValueError(f"{name} holds NaN or infinity")
+    codes, c = tensors["codes"], len(classes)
+    columns = codes.shape[1:]
+    if columns != ((c,) if task is Multilabel else ()):
+        raise ValueError(f"codes of {task.name} with {c} classes cannot have shape {codes.shape}")
+    if task is not Regression:
+        _check_range("codes", codes, 0, 2 if columns else c)
+    # Below 0 are centers that are no training image of this model.
+    _check_range("center_indices", tensors["center_indices"], -2, len(codes))
+
+
+def _check_range(name: str, tensor: NDArray[Any], low: int, high: int) -> None:
+    if tensor.dtype.kind != "i" or ((tensor < low) | (tensor >= high)).any():
+        raise ValueError(f"{name} must be integers from {low} to {high - 1}")
 
 
 def _head(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 
 import numpy as np
@@ -65,3 +66,9 @@ def listed(names: Sequence[str]) -> str:
     """Return the first names and the number of the others, for a message."""
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more
+
+
+def nearest(names: Sequence[str], known: Sequence[str]) -> list[str]:
+    """Return the known name that is most like each of the first names, where one is alike."""
+    found = [difflib.get_close_matches(name, known, n=1) for name in names[:SHOWN]]
+    return list(dict.fromkeys(name for alike in found for name in alike))

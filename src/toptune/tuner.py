@@ -111,7 +111,8 @@ class TopTuner(ExtractingClassifier, UpdatableClassifier, CautiousClassifier):
         With backbone="auto": how every network did on some of the images, the best first.
     provenance_ : dict
         Backbone, weights hash, preprocessing, precision, versions of libraries, and
-        ``image_folders``, where the training images were if they were files.
+        ``image_folders``, where the training images were if they were files (not with
+        ``centers=``).
 
     Examples
     --------
@@ -222,7 +223,8 @@ class TopTuner(ExtractingClassifier, UpdatableClassifier, CautiousClassifier):
         )
         network = self._chosen(image_set, centers)
         features = self._extract(image_set, network=network)
-        features = replace(features, provenance=with_folder(features.provenance, image_set))
+        if centers is None:  # models with the centers of another are made to be sent away
+            features = replace(features, provenance=with_folder(features.provenance, image_set))
         if found:
             features = with_near_duplicates(features)
         return self._fit_features(features, names, network, centers)

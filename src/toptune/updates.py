@@ -28,8 +28,15 @@ from toptune.images import Images, ImageSet, ImageSource, Quarantined, with_fold
 from toptune.kernel import FeatureNormalizer, KernelClassifier, Rows
 from toptune.kernel.kept import Keep
 from toptune.metrics import Evaluation
-from toptune.naming import check_distinct, check_several_groups, joined_groups, listed
-from toptune.tasks import Classification, Task, TaskName, warn_of_lone_images
+from toptune.naming import check_distinct, check_several_groups, joined_groups, listed, nearest
+from toptune.tasks import (
+    Classification,
+    Task,
+    TaskChoice,
+    TaskName,
+    check_classes,
+    warn_of_lone_images,
+)
 
 #: Names that images in memory get, which have none of their own.
 _NUMBERED = re.compile(r"image-(\d+)")
@@ -52,6 +59,7 @@ class UpdatableClassifier(ImageClassifier):
     quarantined_: tuple[Quarantined, ...]
     seconds_: dict[str, float]
     provenance_: dict[str, Any]
+    task: TaskChoice
     task_: TaskName
     _task: Task[Any]
     _keep: Keep
@@ -104,8 +112,9 @@ class UpdatableClassifier(ImageClassifier):
         Raises
         ------
         DataError
-            If an image has the name of one that the model was trained on, or the data cannot be
-            used.
+            If an image has the name of one that the model was trained on, labels are numbers or
+            sets and the model was not trained with ``task="classification"``, or the data cannot
+            be used.
         NotKeptError
             If the model does not hold the sums that it takes.
         """
@@ -117,11 +126,13 @@ class UpdatableClassifier(ImageClassifier):
                 f"groups={groups!r} needs all images at once: name the groups of those to add, or "
                 "train anew"
             )
-        self._check_for_classes("partial_fit is")
+        self._check_for_classes("adding images is")
         image_set, names = given_images(data, labels, **given)  # type: ignore[arg-type]
+        self._class_labels(image_set)  # an error in them is raised before the work
         image_set = self._numbered(image_set)
         features = self._extract(image_set)
-        features = replace(features, provenance=with_folder(features.provenance, image_set))
+        if (self.head_.center_indices_ >= 0).any():  # else it may be sent away: see `fit`
+            features = replace(features, provenance=with_folder(features.provenance, image_set))
         return self._add(features, names, reselect)
 
     def partial_fit_features(self: _U, features: Features, *, reselect: bool = False) -> _U:
@@ -145,18 +156,19 @@ class UpdatableClassifier(ImageClassifier):
         ModelFileError
             If the features come from another network, other layers or another preprocessing.
         """
-        self._check_for_classes("partial_fit is")
+        self._check_for_classes("adding images is")
         self._check_provenance(features.provenance, "these features")
         return self._add(features, {}, reselect)
 
     def _add(self: _U, features: Features, names: dict[str, Any], reselect: bool) -> _U:
-        if features.labels is None:
-            raise DataError("the images to add have no labels: training needs one label per image")
+        labels = self._class_labels(features)
         check_finite(features)
         check_distinct((*self.ids_, *features.ids), "are in the model already, or twice here")
         start = time.perf_counter()
+        if features.label_kind == "number":  # classes by their text, as in a fit
+            names = {}
         known = dict(zip(map(str, self.classes_.tolist()), self.classes_, strict=True))
-        y = np.array([known.get(c, names.get(c, c)) for c in features.labels.tolist()])
+        y = np.array([known.get(c, names.get(c, c)) for c in labels.tolist()])
         groups = joined_groups((self.groups_, features.image_groups), (self.ids_, features.ids))
         head = self.head_.with_samples(
             Rows(features.X, transform=self.normalizer_.transform),
@@ -176,6 +188,14 @@ class UpdatableClassifier(ImageClassifier):
             extraction=features.seconds,
         )
         return self
+
+    def _class_labels(self, labelled: Features | ImageSet) -> NDArray[np.str_]:
+        """Labels to add, refused where `fit` would not have taken them for classes."""
+        if labelled.labels is None:
+            raise DataError("the images to add have no labels: training needs one label per image")
+        if self.task != "classification":
+            check_classes(labelled)
+        return labelled.labels
 
     # ------------------------------------------------------------------------------ forgetting
 
@@ -211,12 +231,17 @@ class UpdatableClassifier(ImageClassifier):
         DataWarning
             If some of them stay centers: their features stay in the model.
         """
-        self._check_for_classes("forget is")
+        self._check_for_classes("forgetting images is")
         start = time.perf_counter()
         names = {ids} if isinstance(ids, str) else set(ids)
+        if strange := [name for name in names if not isinstance(name, str)]:
+            raise DataError(f"names of images are text, as in ids_, got {strange[0]!r}")
         if unknown := sorted(names - set(self.ids_)):
+            alike = nearest(unknown, self.ids_)
             raise DataError(
-                f"the model was not trained on {listed(unknown)}: names are those of ids_"
+                f"the model was not trained on {listed(unknown)}"
+                + (f", but on {', '.join(alike)}" if alike else "")
+                + ": ids_, or toptune forget MODEL --list, has the names of its images"
             )
         gone = np.array([name in names for name in self.ids_], dtype=bool)
         groups = None if self.groups_ is None else self.groups_[~gone]
@@ -282,12 +307,12 @@ class UpdatableClassifier(ImageClassifier):
         NotKeptError
             If one of them does not hold the sums that it takes.
         """
-        self._check_for_classes("merge is")
+        self._check_for_classes("merging models is")
         start = time.perf_counter()
         others: list[_U] = [models] if isinstance(models, UpdatableClassifier) else list(models)
         everyone: list[_U] = [self, *others]
         for model in others:
-            model._check_for_classes("merge is")
+            model._check_for_classes("merging models is")
             self._check_provenance(model.provenance_, "the model to merge")
         if prefixes is not None and len(prefixes) != len(everyone):
             raise DataError(f"{len(everyone)} models need as many prefixes, got {len(prefixes)}")

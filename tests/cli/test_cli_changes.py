@@ -43,6 +43,10 @@ def test_images_are_added(toptune: Toptune, model_file: Path, more: Path, tmp_pa
     assert found["refresh"] is None
     assert model_file.read_bytes() == before
     assert "bright/new-1.png" in TopTuner.load(out).ids_
+    # Found in use: a later change listed the files that an earlier one had set aside.
+    again = toptune("forget", out, "bright/new-1.png", "-o", tmp_path / "next", "--json").json
+    assert again["quarantined"] == []
+    assert len(TopTuner.load(tmp_path / "next").quarantined_) == 1
 
 
 def test_images_are_forgotten(toptune: Toptune, model_file: Path, tmp_path: Path) -> None:
@@ -63,6 +67,14 @@ def test_images_are_forgotten(toptune: Toptune, model_file: Path, tmp_path: Path
     ).json
     assert (found["n"], found["n_before"], found["n_centers"]) == (16, 22, 16)
     assert found["refresh"].startswith("only 16 images are left of 24")
+
+
+def test_names_to_forget_are_listed(toptune: Toptune, model_file: Path) -> None:
+    """Found in use: `forget` asked for names that nothing printed."""
+    ids = TopTuner.load(model_file).ids_
+    done = toptune("forget", model_file, "--list")
+    assert (done.code, done.out.splitlines()) == (0, list(ids))
+    assert toptune("forget", model_file, "--list", "--json").json == {"n": 24, "ids": list(ids)}
 
 
 def test_sites_are_merged(toptune: Toptune, model_file: Path, tree: Path, tmp_path: Path) -> None:
@@ -130,7 +142,13 @@ def test_rows_are_kept_when_asked_for(
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        (("forget", "MODEL", "cat.png"), "the model was not trained on cat.png"),
+        (("forget", "MODEL", "cat.png"), "the model was not trained on cat.png: ids_, or toptune"),
+        (
+            ("forget", "MODEL", "trains/dark/0.png"),
+            "not trained on trains/dark/0.png, but on train/dark/0.png: ids_, or toptune forget",
+        ),
+        (("forget", "MODEL", "--list"), "--list only prints names"),
+        (("forget", "MODEL"), "name training images to forget"),
         (
             ("update", "MODEL", "DATA"),
             "train/bright/1.png, train/bright/2.png and",

@@ -186,10 +186,26 @@ def test_sets_and_unknown_images(toptune: Toptune, model_file: Path, at_home: Pa
     assert alone["predictions"][0].keys() == keys - {"unknown_score", "unknown"}
 
 
+def test_what_python_refuses_is_refused(
+    toptune: Toptune, model_file: Path, at_home: Path, tmp_path: Path
+) -> None:
+    """Found in use: the command line went on where `TopTuner.predict` did not."""
+    line = ("predict", model_file, "dark", "--coverage", "0.9", "--threshold", "dark=0.3")
+    why = "costs and thresholds decide for one class, a coverage asks for a set"
+    assert toptune(*line).error == why
+    tuner = TopTuner.load(model_file)
+    labels = ["unknown", "other"] * 4
+    paths = sorted(map(str, at_home.rglob("*.png")))[:8]
+    tuner.fit(paths=paths, labels=labels).save(tmp_path / "m.toptune")
+    line = ("predict", tmp_path / "m.toptune", "dark", "--reject", "0.2")
+    assert toptune(*line).error.startswith("a class is called 'unknown', as images unlike")
+
+
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
         (("--coverage", "95"), "coverage must be between 0 and 1, and neither of them, got 95"),
+        (("--reject", "1e-17"), "reject must be between 0 and 1, and neither of them, got 1e-17"),
         (("--reject", "0"), "reject must be between 0 and 1, and neither of them, got 0"),
         (("--reject", "0.01"), "reject=0.01 needs at least 99 training images, and there are 24"),
     ],

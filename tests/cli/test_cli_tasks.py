@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from toptune import TopTuner
+from toptune.cli.answers import print_records
 
 Toptune = Callable[..., Any]
 
@@ -120,9 +121,10 @@ def test_predict_numbers(toptune: Toptune, models: Path) -> None:
         "coverage= is for classification, and this model does multilabel"
     )
     out = toptune("predict", models / "numbers.toptune", *paths).out.splitlines()
-    assert out[0] == f"{paths[0]}  {found[0]['value']:.4g} ± " + (
-        f"{(found[0]['high'] - found[0]['low']) / 2:.3g}"
-    )
+    reach = (found[0]["high"] - found[0]["low"]) / 2
+    name, value, *rest = out[0].split()
+    assert (name, rest) == (str(paths[0]), ["±", f"{reach:.3g}"])
+    assert float(value) == pytest.approx(found[0]["value"], abs=reach / 100)
 
 
 def test_predict_sets(toptune: Toptune, models: Path) -> None:
@@ -192,7 +194,9 @@ def test_thresholds_are_given_or_chosen(
     best = toptune(*line, "--maximize", "macro-f1", "--json").json
     assert best["thresholds"].keys() == {"bright", "dark", "striped"}
     assert best["accuracy"] == 1.0
-    assert toptune(*line, "--precision", "dark=1").out.startswith("thresholds")
+    # Found in use: rounded thresholds, given again, lost the image at the boundary.
+    shown = toptune(*line, "--recall", "dark=1").out
+    assert shown.split()[:2] == ["thresholds", f"dark={chosen['dark']!r}"]
 
 
 @pytest.mark.parametrize(
@@ -202,6 +206,11 @@ def test_thresholds_are_given_or_chosen(
         (("--threshold", "dark=high"), "--threshold must be CLASS=NUMBER, got 'dark=high'"),
         (("--recall", "=1"), "--recall must be CLASS=NUMBER, got '=1'"),
         (("--threshold", "dark=1", "--threshold", "dark=1"), "--threshold names 'dark' twice"),
+        # Found in use: it said that the data has unknown classes, and to leave their images out.
+        (
+            ("--recall", "grey=0.9"),
+            "wishes for recall name classes that the model does not know: grey",
+        ),
         (("--threshold", "grey=0.5"), "thresholds name classes that the model does not know: grey"),
         (("--threshold", "dark=7"), "the threshold of 'dark' must be in (0, 1], got 7.0"),
         (("--maximize", "f2"), "the objective must be one of macro-f1, balanced-accuracy, got"),
@@ -229,3 +238,39 @@ def test_costs_of_numbers(toptune: Toptune, models: Path, tmp_path: Path) -> Non
     assert toptune(*line, "--maximize", "macro-f1").error == (
         "thresholds are for classification and multilabel, and this model does regression"
     )
+
+
+def test_labels_of_other_kinds_are_not_added(
+    toptune: Toptune, models: Path, model_file: Path, tmp_path: Path
+) -> None:
+    """Found in use: sets and numbers became classes, and the error named a Python method."""
+    out = tmp_path / "new.toptune"
+    for name, what in (("sets", "sets of labels"), ("numbers", "numbers")):
+        done = toptune("update", model_file, models / f"{name}.csv", "-o", out)
+        assert f"this is for classification, and the labels are {what}" in done.error
+    for command, what in (("update", "adding images"), ("forget", "forgetting images")):
+        done = toptune(command, models / "sets.toptune", models / "sets.csv", "-o", out)
+        assert done.error == f"{what} is for classification, and this model does multilabel"
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("value", "reach", "text"),
+    [
+        (1234567890.123, 0.876, "1234567890.123 ± 0.876"),
+        (0.123456, 0.05, "0.1235 ± 0.05"),
+        (0.123456, 0.00012, "0.123456 ± 0.00012"),
+        (123.456, 5000.0, "123.5 ± 5e+03"),
+        (-2.5e-20, 1e-23, "-2.5e-20 ± 1e-23"),
+        (0.0, 0.5, "0 ± 0.5"),
+        (0.123456, None, "0.1235"),
+        (7.0, 0.0, "7 ± 0"),
+    ],
+)
+def test_numbers_have_the_digits_of_their_interval(
+    value: float, reach: float | None, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Found in use: 1e+09 ± 0.88."""
+    low, high = (None, None) if reach is None else (value - reach, value + reach)
+    print_records([{"path": "a.png", "value": value, "low": low, "high": high}])
+    assert capsys.readouterr().out == f"a.png  {text}\n"

@@ -46,7 +46,7 @@ def test_costs_and_unknown_images(classes: TopTuner) -> None:
     known = decided != "unknown"
     assert 0 < known.sum() < N
     assert np.array_equal(decided[known], classes.predict(MORE, costs=dear)[known])
-    with pytest.raises(DataError, match="decide for one class, coverage= asks for a set"):
+    with pytest.raises(DataError, match="decide for one class, a coverage asks for a set"):
         classes.predict(MORE, costs=dear, coverage=0.9)
 
 

@@ -11,7 +11,7 @@ import pytest
 from task_helpers import DIGITS, MORE, PICTURES, N, ink, names
 
 from toptune import TopTuner
-from toptune.errors import BackboneError, ModelFileError
+from toptune.errors import BackboneError, DataError, ModelFileError
 from toptune.features import Features
 from toptune.images import from_arrays
 from toptune.model_file import read_model
@@ -98,3 +98,22 @@ def test_the_network_still_has_to_be_there(regression: TopTuner, tmp_path: Path)
     regression.save(tmp_path / "m.toptune")
     with pytest.raises(BackboneError):
         TopTuner.load(tmp_path / "m.toptune", backbone="test_resnet=gone.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("labels", "what"),
+    [(ink(MORE[:4]), "numbers"), (["five;small", "other", "five", "other"], "sets of labels")],
+)
+def test_other_labels_are_not_added_to_classes(
+    labels: object, what: str, classes: TopTuner, tuner: Callable[..., TopTuner]
+) -> None:
+    """Found in use: they became classes without a word, such as "ants;stripe"."""
+    before = classes.head_
+    with pytest.raises(DataError, match=f"the labels are {what}: give every image one class"):
+        classes.partial_fit(images=MORE[:4], labels=labels)
+    features = classes._extract(from_arrays(MORE[:4], labels))
+    with pytest.raises(DataError, match=f"the labels are {what}"):
+        classes.partial_fit_features(features)
+    assert classes.head_ is before
+    asked = tuner(task="classification").fit(images=PICTURES[:20], labels=["0.5", "five;x"] * 10)
+    assert len(asked.partial_fit(images=MORE[:4], labels=labels).classes_) > 3

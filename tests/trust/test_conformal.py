@@ -76,18 +76,21 @@ def test_sets_hold_the_true_class_as_often_as_asked() -> None:
     assert set_threshold(P[:5], y[:5], 0.9) == -math.inf
 
 
-@pytest.mark.parametrize("value", [0.0, 1.0, -0.1, 95, float("nan"), True])
+# Found in use: 1 - 1e-17 is 1, and the error was about a coverage that nobody had asked for.
+@pytest.mark.parametrize("value", [0.0, 1.0, -0.1, 95, float("nan"), True, 1e-17])
 def test_rates_outside_are_named(value: float) -> None:
     with pytest.raises(ValueError, match="reject must be between 0 and 1, and neither of them"):
         check_rate("reject", value)
     with pytest.raises(ValueError, match="coverage must be between 0 and 1"):
         conformal_quantile([1.0], value)
+    assert check_rate("reject", 1e-12) == 1e-12
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"scores": []}, r"n > 0, got \(0,\)"),
+        ({"scores": [1.0, math.nan]}, "1 of 2 scores are NaN"),
         ({"groups": [1]}, r"groups must have shape \(2,\), got \(1,\)"),
         ({"weights": [1.0, 0.0]}, "weights must be 2 numbers > 0"),
     ],

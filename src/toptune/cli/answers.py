@@ -143,11 +143,19 @@ def print_records(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         if "value" in row:
             reach = None if row["low"] is None else (row["high"] - row["low"]) / 2
-            answer = f"{row['value']:.4g}" + ("" if reach is None else f" ± {reach:.3g}")
+            answer = _number_text(row["value"], reach)
         else:
             ranked = "  ".join(f"{c['label']} {c['probability']:.3f}" for c in row["top"])
             answer = f"{', '.join(row['labels']) or '(none)'}  [{ranked}]"
         output.console.print(f"{row['path']}  {answer}", markup=False, soft_wrap=True)
+
+
+def _number_text(value: float, reach: float | None) -> str:
+    """Write a number with four digits, or as many as its interval, of three digits, resolves."""
+    if not reach or not value:
+        return f"{value:.4g}" if reach is None else f"{value:.4g} ± {reach:.3g}"
+    places = math.floor(math.log10(abs(value))) - math.floor(math.log10(reach))
+    return f"{value:.{min(max(4, places + 3), 17)}g} ± {reach:.3g}"
 
 
 def _finite(value: float) -> float | None:

@@ -11,6 +11,7 @@ from toptune.cli import options, output
 from toptune.errors import DataError
 
 if TYPE_CHECKING:
+    from toptune.images import Quarantined
     from toptune.tuner import TopTuner
 
 Out = Annotated[Path, typer.Option("-o", "--out", help="Model file to write.")]
@@ -44,19 +45,28 @@ def update(
     from toptune.tuner import TopTuner
 
     tuner = TopTuner.load(model, backbone=backbone).set_params(strict=strict)
-    before = len(tuner.ids_)
+    before, aside = len(tuner.ids_), len(tuner.quarantined_)
     tuner.partial_fit(data, labels, split=split, reselect=reselect)
     tuner.save(out, keep=kept)
-    _report(tuner, before, out, json=json)
+    _report(tuner, before, out, json=json, quarantined=tuner.quarantined_[aside:])
 
 
 def forget(
     model: options.Model,
-    out: Out,
     ids: Annotated[
         list[str] | None,
-        typer.Argument(help="Names of training images; with --drop-centers there may be none."),
+        typer.Argument(
+            help="Names of training images, as --list has them; with --drop-centers there may be "
+            "none."
+        ),
     ] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Model file to write; needed to forget.")
+    ] = None,
+    list_: Annotated[
+        bool,
+        typer.Option("--list", help="Only print the names of the training images, one a line."),
+    ] = False,
     drop_centers: Annotated[
         bool,
         typer.Option(
@@ -70,11 +80,18 @@ def forget(
     overwrite: options.Overwrite = False,
     json: options.Json = False,
 ) -> None:
-    """Take training images out of a model, exactly, and write the new model."""
+    """Take training images out of a model, exactly, and write the new model; or list them."""
+    if list_:
+        if ids or out:
+            raise DataError("--list only prints names: leave out the names and -o")
+        _list_images(model, json=json)
+        return
+    if not (ids or drop_centers) or out is None:
+        raise DataError(
+            "name training images to forget, and with -o the file to write; --list prints the names"
+        )
     output.check_output(out, overwrite=overwrite)
     kept = options.kept(keep)
-    if not ids and not drop_centers:
-        raise DataError("name the images to forget")
     from toptune.tuner import TopTuner
 
     tuner = TopTuner.load(model, backbone=backbone)
@@ -117,14 +134,33 @@ def merge(
     _report(first, before, out, json=json)
 
 
-def _report(tuner: TopTuner, before: int, out: Path, *, json: bool) -> None:
-    """Print what a change came to."""
-    found = _summary(tuner, before)
+def _list_images(model: Path, *, json: bool) -> None:
+    """Print the names of the training images, for which the network is not needed."""
+    from toptune.model_file import read_model
+
+    ids = read_model(model).ids
+    if json:
+        output.print_json({"n": len(ids), "ids": ids})
+        return
+    for name in ids:  # as they are, for other programs
+        print(name)
+
+
+def _report(
+    tuner: TopTuner,
+    before: int,
+    out: Path,
+    *,
+    json: bool,
+    quarantined: tuple[Quarantined, ...] = (),
+) -> None:
+    """Print what a change came to; `quarantined` are the images that it set aside."""
+    found = _summary(tuner, before) | {"quarantined": output.quarantine_json(quarantined)}
     if json:
         output.print_json(found)
         return
     known = found["loo_accuracy"] is not None
-    output.print_quarantine(tuner.quarantined_)
+    output.print_quarantine(quarantined)
     output.print_rows(
         [
             ("images", f"{found['n']}, before {before}; {len(tuner.classes_)} classes"),
@@ -151,5 +187,4 @@ def _summary(tuner: TopTuner, before: int) -> dict[str, Any]:
         "n_centers": tuner.head_.n_centers_,
         "refresh": tuner.refresh_,
         "seconds": tuner.seconds_,
-        "quarantined": output.quarantine_json(tuner.quarantined_),
     }

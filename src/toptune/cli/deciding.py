@@ -49,6 +49,9 @@ def decision(
     recall: list[str] | None,
     precision: list[str] | None,
     maximize: str | None,
+    *,
+    coverage: float | None = None,
+    reject: float | None = None,
 ) -> tuple[dict[str, dict[str, float]] | None, dict[Any, float] | None]:
     """Return costs and thresholds as `TopTuner.predict` takes them; None for what is not asked for.
 
@@ -57,10 +60,11 @@ def decision(
     Raises
     ------
     DataError
-        If an option cannot be read, or they contradict each other.
+        If an option cannot be read, or they contradict each other, or a coverage or a rate of
+        rejection.
     """
     prices, limits = _asked(tuner, costs, threshold, recall, precision, maximize)
-    tuner.check_decision(costs=prices, thresholds=limits)
+    tuner.check_decision(costs=prices, thresholds=limits, coverage=coverage, reject=reject)
     return prices, limits
 
 

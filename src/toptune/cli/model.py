@@ -214,8 +214,10 @@ def predict(
 
     images = open_unlabelled(paths)
     tuner = TopTuner.load(model, backbone=backbone)
-    prices, limits = deciding.decision(tuner, costs, threshold, recall, precision, maximize)
     sets = None if tuner.task_ == "regression" else coverage
+    prices, limits = deciding.decision(
+        tuner, costs, threshold, recall, precision, maximize, coverage=sets, reject=reject
+    )
     found = tuner.classify(images, strict=strict, coverage=sets, reject=reject)
     decided = found.decide(costs=prices, thresholds=limits)
     records = answers.records(found, decided, top, coverage)
@@ -234,5 +236,6 @@ def _by_text(thresholds: dict[Any, float]) -> dict[str, float]:
 
 def _print_thresholds(thresholds: dict[Any, float] | None) -> None:
     if thresholds is not None:
-        listed = ", ".join(f"{label} {value:.4g}" for label, value in thresholds.items())
+        # All digits: rounded up, a threshold would miss the image that it was chosen for.
+        listed = ", ".join(f"{label}={float(value)!r}" for label, value in thresholds.items())
         output.print_rows([("thresholds", listed)])

@@ -111,10 +111,14 @@ def check_rates(*, coverage: float | None, reject: float | None) -> None:
         If one is not between 0 and 1.
     """
     from toptune.errors import DataError
+    from toptune.trust.conformal import check_rate
 
     for name, value in (("coverage", coverage), ("reject", reject)):
-        if value is not None and not 0.0 < value < 1.0:
-            raise DataError(f"{name} must be between 0 and 1, and neither of them, got {value:g}")
+        try:
+            if value is not None:
+                check_rate(name, value)
+        except ValueError as error:
+            raise DataError(str(error)) from error
 
 
 def network_choice(layers: str, view: str, resolution: int | None) -> dict[str, Any]:

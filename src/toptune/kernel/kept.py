@@ -340,6 +340,15 @@ class KeepingClassifier(KernelEstimator):
             numbers["rowless"] = 'its file was written without kernel rows, which keep="rows" adds'
         return arrays, numbers
 
+    def _check_absent(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Refuse sums in part, and none where nothing says why and the centers do not give them."""
+        others = [name for name in ("whiten", "class_sums", "rows") if name in arrays]
+        if others:
+            raise ValueError(f"there are {', '.join(others)} but no grams")
+        samples = np.arange(len(self.sample_codes_))
+        if not self._absent and not np.array_equal(self.center_indices_, samples):
+            raise ValueError("there are no grams, and the centers are not all samples")
+
     def restore_kept(
         self,
         codes: NDArray[np.intp],
@@ -361,7 +370,7 @@ class KeepingClassifier(KernelEstimator):
         Raises
         ------
         ValueError
-            If shapes disagree with each other.
+            If shapes disagree with each other, or some of the sums are missing.
         """
         self.sample_codes_ = codes
         self._groups = self._group_codes(groups, np.ones(len(codes), dtype=bool))
@@ -370,6 +379,7 @@ class KeepingClassifier(KernelEstimator):
         self._coverage = None if coverage is None else Coverage(**coverage)
         self._kept = None
         if "grams" not in arrays:
+            self._check_absent(arrays)
             return
         m, c = self.dual_coef_.shape
         device = self._device()

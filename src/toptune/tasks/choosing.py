@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toptune.decisions import reach_thresholds, threshold_vector
+from toptune.decisions import reach_thresholds, refuse_unknown, threshold_vector
 from toptune.errors import DataError
-from toptune.tasks.base import Task, codes_among
+from toptune.tasks.base import Task
 from toptune.thresholds import Objective, best_label_threshold, best_thresholds, wanted_threshold
 
 
@@ -48,10 +48,12 @@ def chosen_thresholds(
             label: best_label_threshold(present[:, k], P[:, k], objective)
             for k, label in enumerate(classes)
         }
+    places = {str(label): k for k, label in enumerate(classes)}
     found = {}
     for name, wanted in (("recall", recall or {}), ("precision", precision or {})):
+        refuse_unknown(map(str, wanted), list(places), f"wishes for {name}")
         for label, value in wanted.items():
-            (k,) = codes_among([str(label)], task.classes)
+            k = places[str(label)]
             try:
                 found[classes[k]] = wanted_threshold(present[:, k], P[:, k], **{name: value})
             except DataError as error:

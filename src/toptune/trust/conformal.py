@@ -24,14 +24,14 @@ from numpy.typing import ArrayLike
 
 
 def check_rate(name: str, value: float) -> float:
-    """Return a rate that lies strictly between 0 and 1.
+    """Return a rate that lies strictly between 0 and 1, as 1 less the rate does in float64.
 
     Raises
     ------
     ValueError
         If it does not.
     """
-    if isinstance(value, bool) or not 0.0 < value < 1.0:
+    if isinstance(value, bool) or not 0.0 < 1.0 - value < 1.0:
         raise ValueError(f"{name} must be between 0 and 1, and neither of them, got {value!r}")
     return float(value)
 
@@ -65,7 +65,7 @@ def conformal_quantile(
     Raises
     ------
     ValueError
-        If there are no scores, `coverage` is not between 0 and 1, or shapes differ.
+        If there are no scores, or one is NaN; `coverage` is not between 0 and 1, or shapes differ.
 
     Examples
     --------
@@ -77,6 +77,8 @@ def conformal_quantile(
     S = np.asarray(scores, dtype=np.float64)
     if S.ndim != 1 or len(S) == 0:
         raise ValueError(f"scores must be of shape (n,), n > 0, got {S.shape}")
+    if np.isnan(S).any():
+        raise ValueError(f"{np.isnan(S).sum()} of {len(S)} scores are NaN")
     mass = np.ones(len(S)) if weights is None else np.asarray(weights, dtype=np.float64)
     if mass.shape != S.shape or (mass <= 0).any():
         raise ValueError(f"weights must be {len(S)} numbers > 0, got shape {mass.shape}")

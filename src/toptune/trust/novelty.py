@@ -21,7 +21,7 @@ from torch import Tensor
 from toptune.errors import DataError
 from toptune.kernel import KernelClassifier, Rows
 from toptune.kernel.novelty import ReferencePoints, reference_points
-from toptune.trust.conformal import conformal_quantile
+from toptune.trust.conformal import check_rate, conformal_quantile
 
 #: Reference points at most, taken evenly from the centers: their kernel matrix is inverted.
 MAX_POINTS = 2000
@@ -76,7 +76,10 @@ class UnknownScorer:
             If `reject` is not between 0 and 1.
         """
         return conformal_quantile(
-            self.left_out, 1.0 - reject, groups=self.points.groups, weights=self.weights
+            self.left_out,
+            1.0 - check_rate("reject", reject),
+            groups=self.points.groups,
+            weights=self.weights,
         )
 
 
