@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from toptune.decisions import reach_thresholds, refuse_unknown, threshold_vector
 from toptune.errors import DataError
-from toptune.tasks.base import Task
+from toptune.tasks.base import Task, codes_among
 from toptune.thresholds import Objective, best_label_threshold, best_thresholds, wanted_threshold
 
 
