@@ -110,10 +110,9 @@ def test_sites_are_merged(toptune: Toptune, model_file: Path, tree: Path, tmp_pa
     assert "without kernel rows" in toptune("forget", out, name, "-o", tmp_path / "x").error
 
 
-def test_files_of_all_sites_are_known_after_a_merge(
+def test_sites_do_not_tell_their_folders_and_their_files_are_found_where_they_are_named(
     toptune: Toptune, model_file: Path, tree: Path, tmp_path: Path
 ) -> None:
-    """Found in use: the images of other sites had no thumbnails."""
     sites = [tmp_path / "north", tmp_path / "south"]
     for site in sites:
         shutil.copytree(tree, site)
@@ -125,7 +124,8 @@ def test_files_of_all_sites_are_known_after_a_merge(
     files = [tmp_path / "north.toptune", tmp_path / "south.toptune"]
     assert toptune("merge", *files, "-o", out).code == 0
     both = TopTuner.load(out)
-    assert len(image_files(both.ids_, both.provenance_["image_folders"])) == len(both.ids_) == 48
+    assert "image_folders" not in both.provenance_
+    assert len(image_files(both.ids_, sites)) == len(both.ids_) == 48
 
 
 def test_rows_are_kept_when_asked_for(
@@ -153,7 +153,7 @@ def test_rows_are_kept_when_asked_for(
             ("update", "MODEL", "DATA"),
             "train/bright/1.png, train/bright/2.png and",
         ),
-        (("forget", "MODEL"), "name the images to forget"),
+        (("forget", "MODEL"), "name training images to forget"),
         (("merge", "MODEL"), "merging takes at least two models, got"),  # found in use: a traceback
         (("merge", "MODEL", "MODEL"), "are in several of the models: give prefixes"),
         (("merge", "MODEL", "MODEL", "--prefix", "a"), "2 models need as many prefixes, got 1"),
