@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from page_checks import Page
+from toptune import TopTuner
 from toptune.metrics import evaluate_probabilities
-from toptune.report import FeatureMap, Report, report_page
+from toptune.report import FeatureMap, Report, build_report, report_page
 from toptune.report.figures import DISTINCT, mark_of, named_classes
 from toptune.report.page import MATRIX_CLASSES
 
@@ -122,3 +124,11 @@ def test_what_is_not_there_is_said(report: Report) -> None:
     assert "energy" not in page.text
     with_energy = Page(report_page(replace(plain, energy_kwh=0.0012))).text
     assert "1.2 Wh" in with_energy
+
+
+def test_a_site_has_no_map(digit_files: Path, tiny_name: str, kept: Path, tuner: TopTuner) -> None:
+    """Found in use: no report of a model whose centers are those of another one."""
+    site = TopTuner(backbone=tiny_name, layers="last", cache=kept).fit(digit_files, centers=tuner)
+    page = Page(report_page(build_report(site)))
+    page.check_alone()
+    assert "None of the training images is a center of the head" in page.text

@@ -238,6 +238,8 @@ def _feature_map(tuner: TopTuner, left_out: _Measured | None) -> FeatureMap:
     """Map some of the centers, the same ones every time."""
     centers = tuner.head_.center_indices_
     some = np.flatnonzero(centers >= 0)  # below zero: forgotten images, or another model's
+    if len(some) == 0:
+        return FeatureMap(np.zeros((0, 2)), (0.0, 0.0), (), [], np.ones(0, bool))
     if len(some) > _POINTS:
         some = np.sort(np.random.default_rng(0).permutation(some)[:_POINTS])
     rows = Rows(tuner.center_features_[some], transform=tuner.normalizer_.transform)

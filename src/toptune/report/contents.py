@@ -41,6 +41,8 @@ class Disagreement:
 class FeatureMap:
     """Training images as points of a plane; see `toptune.report.feature_map`.
 
+    There are none where no center is a training image, as after `centers=`.
+
     Attributes
     ----------
     points : ndarray of shape (k, 2)

@@ -57,7 +57,9 @@ def report_page(report: Report, *, model: str = "") -> str:
             curve_figure(report.curve, on_data=report.source == "data"), "curve", "Learning curve"
         ),
         "forecast": "" if report.curve is None else forecast_text(report.curve),
-        "map": _inline(map_figure(report.feature_map), "map", "Map of the training images"),
+        "map": None
+        if not report.feature_map.ids
+        else _inline(map_figure(report.feature_map), "map", "Map of the training images"),
         "few_classes": len(report.evaluation.classes) <= DISTINCT,
         "errors": _pictured(report.errors),
         "suspected": _pictured(report.suspected),
