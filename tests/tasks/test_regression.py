@@ -193,13 +193,13 @@ def test_changes_of_a_model_are_for_classification(
     features = regression._extract(from_arrays(MORE, ink(MORE)))
     for model, task in ((regression, "regression"), (multilabel, "multilabel")):
         said = f"is for classification, and this model does {task}"
-        with pytest.raises(DataError, match=f"partial_fit {said}"):
+        with pytest.raises(DataError, match=f"adding images {said}"):
             model.partial_fit(images=MORE, labels=ink(MORE))
-        with pytest.raises(DataError, match=f"partial_fit {said}"):
+        with pytest.raises(DataError, match=f"adding images {said}"):
             model.partial_fit_features(features)
-        with pytest.raises(DataError, match=f"forget {said}"):
+        with pytest.raises(DataError, match=f"forgetting images {said}"):
             model.forget("image-000000")
-        with pytest.raises(DataError, match=f"merge {said}"):
+        with pytest.raises(DataError, match=f"merging models {said}"):
             classes.merge(model)
         with pytest.raises(DataError, match=f"centers= {said}"):
             tuner().fit(images=MORE, labels=ink(MORE), centers=model)
