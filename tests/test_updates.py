@@ -182,6 +182,17 @@ def test_images_without_groups_join_those_with_them(make: Callable[..., TopTuner
 # ----------------------------------------------------------------------------------- forgetting
 
 
+def test_the_name_of_a_forgotten_image_is_not_given_again(
+    make: Callable[..., TopTuner], tmp_path: Path
+) -> None:
+    """Found in use: the next image in memory got the name that was just forgotten."""
+    tuner = make().fit(images=list(PIXELS[FIRST[:20]]), labels=NAMES[FIRST[:20]])
+    tuner.forget("image-000019").save(tmp_path / "m")
+    for model in (tuner, TopTuner.load(tmp_path / "m")):
+        model.partial_fit(images=list(PIXELS[FIRST[20:21]]), labels=NAMES[FIRST[20:21]])
+        assert model.ids_[-1] == "image-000020"
+
+
 def test_forgotten_images_leave_nothing(make: Callable[..., TopTuner], of: Any) -> None:
     tuner = make().fit_features(of(np.r_[FIRST, SECOND]))
     gone = [f"digit {k}" for k in FIRST[::3]]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,9 @@ from toptune.images.sources import group_names
 
 #: Names listed in a message.
 SHOWN = 3
+
+#: Names that images in memory get, which have none of their own.
+_NUMBERED = re.compile(r"image-(\d+)")
 
 
 def joined_groups(
@@ -68,7 +72,38 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(names[:SHOWN]) + more
 
 
-def nearest(names: Sequence[str], known: Sequence[str]) -> list[str]:
+def names_among(ids: str | Iterable[str], known: Sequence[str]) -> set[str]:
+    """Return names of training images, one or several, that must be known.
+
+    Raises
+    ------
+    DataError
+        Naming those that are not, and the known ones that are most like them.
+    """
+    names = {ids} if isinstance(ids, str) else set(ids)
+    if strange := [name for name in names if not isinstance(name, str)]:
+        raise DataError(f"names of images are text, as in ids_, got {strange[0]!r}")
+    if unknown := sorted(names - set(known)):
+        alike = _nearest(unknown, known)
+        raise DataError(
+            f"the model was not trained on {listed(unknown)}"
+            + (f", but on {', '.join(alike)}" if alike else "")
+            + ": ids_, or toptune forget MODEL --list, has the names of its images"
+        )
+    return names
+
+
+def are_numbered(ids: Sequence[str]) -> bool:
+    """Tell whether all names are those that images in memory get."""
+    return all(map(_NUMBERED.fullmatch, ids))
+
+
+def next_number(ids: Sequence[str], least: int = 0) -> int:
+    """Return the number after those of the images in memory among others, `least` at least."""
+    return max([least, *(int(m[1]) + 1 for m in map(_NUMBERED.fullmatch, ids) if m)])
+
+
+def _nearest(names: Sequence[str], known: Sequence[str]) -> list[str]:
     """Return the known name that is most like each of the first names, where one is alike."""
     found = [difflib.get_close_matches(name, known, n=1) for name in names[:SHOWN]]
     return list(dict.fromkeys(name for alike in found for name in alike))

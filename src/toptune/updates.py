@@ -9,7 +9,6 @@ names and what they mean.
 from __future__ import annotations
 
 import os
-import re
 import time
 import warnings
 from abc import abstractmethod
@@ -28,7 +27,14 @@ from toptune.images import Images, ImageSet, ImageSource, Quarantined, with_fold
 from toptune.kernel import FeatureNormalizer, KernelClassifier, Rows
 from toptune.kernel.kept import Keep
 from toptune.metrics import Evaluation
-from toptune.naming import check_distinct, check_several_groups, joined_groups, listed, nearest
+from toptune.naming import (
+    are_numbered,
+    check_distinct,
+    check_several_groups,
+    joined_groups,
+    names_among,
+    next_number,
+)
 from toptune.tasks import (
     Classification,
     Task,
@@ -37,9 +43,6 @@ from toptune.tasks import (
     check_classes,
     warn_of_lone_images,
 )
-
-#: Names that images in memory get, which have none of their own.
-_NUMBERED = re.compile(r"image-(\d+)")
 
 _U = TypeVar("_U", bound="UpdatableClassifier")
 
@@ -233,16 +236,7 @@ class UpdatableClassifier(ImageClassifier):
         """
         self._check_for_classes("forgetting images is")
         start = time.perf_counter()
-        names = {ids} if isinstance(ids, str) else set(ids)
-        if strange := [name for name in names if not isinstance(name, str)]:
-            raise DataError(f"names of images are text, as in ids_, got {strange[0]!r}")
-        if unknown := sorted(names - set(self.ids_)):
-            alike = nearest(unknown, self.ids_)
-            raise DataError(
-                f"the model was not trained on {listed(unknown)}"
-                + (f", but on {', '.join(alike)}" if alike else "")
-                + ": ids_, or toptune forget MODEL --list, has the names of its images"
-            )
+        names = names_among(ids, self.ids_)
         gone = np.array([name in names for name in self.ids_], dtype=bool)
         groups = None if self.groups_ is None else self.groups_[~gone]
         check_several_groups(groups)
@@ -252,6 +246,7 @@ class UpdatableClassifier(ImageClassifier):
         places = self.head_.center_indices_
         there = self.head_.staying_centers(~gone)
         dropped = len(head.centers_) < len(there)
+        number = next_number(self.ids_, self.provenance_.get("next_number", 0))
         lost = np.count_nonzero(~there & (places >= 0))
         if not dropped and lost:
             warnings.warn(
@@ -268,6 +263,8 @@ class UpdatableClassifier(ImageClassifier):
             centers=self.center_features_[there] if dropped else None,
             start=start,
         )
+        if number:  # a name is not given again
+            self.provenance_ = {**self.provenance_, "next_number": number}
         return self
 
     # --------------------------------------------------------------------------------- merging
@@ -398,8 +395,7 @@ class UpdatableClassifier(ImageClassifier):
 
     def _numbered(self, images: ImageSet) -> ImageSet:
         """Give images in memory, which are numbered, the numbers after those of the model."""
-        if not all(_NUMBERED.fullmatch(name) for name in images.ids):
+        if not are_numbered(images.ids):
             return images
-        known = [int(m[1]) for m in map(_NUMBERED.fullmatch, self.ids_) if m]
-        first = max(known, default=-1) + 1
+        first = next_number(self.ids_, self.provenance_.get("next_number", 0))
         return replace(images, ids=tuple(f"image-{first + k:06d}" for k in range(len(images))))
