@@ -80,7 +80,7 @@ class KernelClassifier(ClassifierMixin, SharingClassifier):  # type: ignore[misc
         most 800 samples, the penalty being chosen with it.
     penalty : float or "auto", default="auto"
         Ridge penalty lambda per sample: the solution minimises the mean loss plus lambda ||f||^2.
-        "auto" is chosen from 6e-8 to 1; above 800 samples on all of them, or on 4,000 that are
+        "auto" is chosen from 6e-8 to 1; above 800 samples on all of them, or on 2,000 that are
         left out of a fit of all, starting from the choice on the subset. With the logistic loss it
         is chosen on the subset alone.
     loss : {"squared", "logistic"}, default="squared"

@@ -36,7 +36,7 @@ from toptune.kernel.selection import Index
 from toptune.kernel.triangular import add_gram, symmetric, triangular_inverse, upper_matmul
 
 #: Most samples on which penalties are compared: each comparison takes a product with the factor.
-PENALTY_ROWS = 4_000
+PENALTY_ROWS = 2_000
 
 
 @dataclass(frozen=True, eq=False)
