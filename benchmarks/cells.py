@@ -18,9 +18,9 @@ import common
 import numpy as np
 import yaml
 
-from toptune.study.heads import FINE_TUNING, HEADS
-from toptune.study.records import Record, read_records
-from toptune.study.runner import run_study
+from toptune_study.heads import FINE_TUNING, HEADS
+from toptune_study.records import Record, read_records
+from toptune_study.runner import run_study
 
 DATASET, SIZE, SEEDS = "digits", 0.8, [0, 1, 2]
 

@@ -22,9 +22,9 @@ from sklearn.model_selection import StratifiedKFold
 
 from toptune.features import Backbone, Features, extract, load_backbone
 from toptune.images import ImageSet
-from toptune.measuring import processor
-from toptune.study.datasets import Dataset, load_dataset, local_folder, registry
-from toptune.versions import library_versions
+from toptune.runtime.memory import processor
+from toptune.runtime.versions import library_versions
+from toptune_study.datasets import Dataset, load_dataset, local_folder, registry
 
 # Wide enough for the widest table, also where the output goes to a file.
 console = Console(width=None if Console().is_terminal else 180)

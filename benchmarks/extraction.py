@@ -26,7 +26,7 @@ from torchvision import transforms
 
 from toptune.features import extract, load_backbone, make_engine
 from toptune.images import Geometry, decode, open_images
-from toptune.measuring import peak_memory
+from toptune.runtime.memory import peak_memory
 
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket")
 

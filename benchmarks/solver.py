@@ -31,14 +31,14 @@ from sklearn.pipeline import make_pipeline
 from sklearn.svm import SVC
 
 from toptune.kernel import KernelClassifier, Rows
-from toptune.kernel.falkon import preconditioned_solution
 from toptune.kernel.kernels import kernel_matrix
-from toptune.kernel.nystrom import PENALTY_ROWS, center_factor
+from toptune.kernel.linalg.triangular import COLUMN_BLOCKS
 from toptune.kernel.operators import KernelOperator
-from toptune.kernel.planner import EXPECTED_PENALTIES, measure_rates, predicted_seconds
-from toptune.kernel.preconditioner import Preconditioner
-from toptune.kernel.triangular import COLUMN_BLOCKS
-from toptune.measuring import peak_memory, reset_peak_memory
+from toptune.kernel.selection.planning import EXPECTED_PENALTIES, measure_rates, predicted_seconds
+from toptune.kernel.solvers.falkon import preconditioned_solution
+from toptune.kernel.solvers.preconditioner import Preconditioner
+from toptune.kernel.systems.nystrom import PENALTY_ROWS, center_factor
+from toptune.runtime.memory import peak_memory, reset_peak_memory
 
 D, C = 1280, 10
 #: Standard deviation of the noise around the classes' centers: about nine of ten can be told.

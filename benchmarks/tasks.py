@@ -25,11 +25,11 @@ from sklearn.linear_model import LogisticRegressionCV, RidgeCV
 from sklearn.model_selection import train_test_split
 
 from toptune import Features, TopTuner
-from toptune.demo import solar_cells
 from toptune.features import extract, load_backbone
+from toptune.images.demo import solar_cells
 from toptune.kernel import FeatureNormalizer
-from toptune.study.datasets import load_dataset
 from toptune.tasks import evaluate_labels, evaluate_numbers
+from toptune_study.datasets import load_dataset
 
 SEEDS = (0, 1, 2)
 COVERAGE = 0.9

@@ -31,11 +31,11 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import cross_val_predict
 
 from toptune import TopTuner
+from toptune.decisions.prediction_sets import set_threshold
+from toptune.evaluation.classification import expected_calibration_error
+from toptune.evaluation.label_errors import label_suspicion
 from toptune.features import Features, load_backbone
 from toptune.kernel import FeatureNormalizer
-from toptune.metrics import expected_calibration_error
-from toptune.trust.conformal import set_threshold
-from toptune.trust.labels import label_suspicion
 
 COVERAGES = (0.9, 0.95)
 REJECT = 0.05

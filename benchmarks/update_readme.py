@@ -12,8 +12,8 @@ from pathlib import Path
 
 import common
 
-from toptune.study.records import RECORDS, RESULTS
-from toptune.study.report import readme_table
+from toptune_study.records import RECORDS, RESULTS
+from toptune_study.report import readme_table
 
 HERE = Path(__file__).parent
 STUDY = HERE.parent / "studies" / "main"

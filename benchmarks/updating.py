@@ -86,14 +86,12 @@ def measure(d: int, dtype: Any) -> dict[str, Any]:
     ).fit(rows.take(old), y[old])
 
     def refit(some: NDArray[np.intp]) -> KernelClassifier:
-        return model.fit_like(rows.take(some), y[some], penalty=PENALTY)
+        return model.fit_with_centers(rows.take(some), y[some], penalty=PENALTY)
 
     refit_seconds, refitted = seconds(lambda: refit(np.arange(N + K)), repeats=3)
     left_out_seconds, _ = seconds(lambda: refitted.loo_log_loss_)
-    add_seconds, added = seconds(
-        lambda: model.with_samples(rows.take(new), y[new]), repeats=REPEATS
-    )
-    forget_seconds, forgotten = seconds(lambda: model.without_samples(gone), repeats=REPEATS)
+    add_seconds, added = seconds(lambda: model.add_samples(rows.take(new), y[new]), repeats=REPEATS)
+    forget_seconds, forgotten = seconds(lambda: model.remove_samples(gone), repeats=REPEATS)
     whole = refit_seconds + left_out_seconds
     probe = Rows(features(500, d, seed=3)[0].astype(dtype), transform=normalizer.transform)
     return {

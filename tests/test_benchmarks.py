@@ -12,7 +12,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from toptune import measuring
+from toptune.runtime import memory as measuring
 
 COMMON = Path(__file__).parents[1] / "benchmarks/common.py"
 

@@ -18,24 +18,22 @@ SOURCE = Path(toptune.__file__).parent
 # A part, which is a module or a package of toptune, imports only from rows above its own.
 LAYERS = (
     ("errors",),
-    ("versions", "progress", "tensor_file", "energy", "measuring", "decisions", "thresholds"),
+    ("runtime",),
     ("images",),
-    ("features", "pages"),
-    ("kernel", "training", "metrics", "learning_curve", "naming", "predictions"),
-    ("trust", "intervals"),
+    ("features",),
+    ("kernel",),
+    ("evaluation",),
+    ("decisions",),
     ("tasks",),
-    ("model_file", "classifier", "explain", "near_duplicates"),
-    ("backbone_choice", "updates", "cautious"),
-    ("extracting",),
-    ("tuner", "finetune"),
-    ("diagnosis", "demo", "compare"),
-    ("audit", "report"),
-    ("study",),
+    ("model",),
+    ("tuner",),
+    ("finetuning",),
+    ("reports",),
     ("cli",),
 )
 LEVEL = {part: level for level, row in enumerate(LAYERS) for part in row}
 # The head works on arrays of any origin, and the counting on any predictions.
-FORBIDDEN = {name: {"images", "features"} for name in ("kernel", "metrics", "trust")}
+FORBIDDEN = {name: {"images", "features"} for name in ("kernel", "decisions")}
 
 # Typer itself looks for pydantic.
 HEAVY = (

@@ -626,7 +626,7 @@ def test_without_a_cache_nothing_is_written(
 
 def test_solar_cells() -> None:
     """Leave-one-out on 120 real pictures foretells the accuracy on 80 others."""
-    from toptune.demo import solar_cells
+    from toptune.images.demo import solar_cells
 
     cells = solar_cells()
     assert cells.labels is not None

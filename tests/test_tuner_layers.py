@@ -16,9 +16,9 @@ from safetensors.torch import save_file
 
 from toptune import DataError, TopTuner
 from toptune.errors import BackboneError, DataWarning
+from toptune.evaluation.near_duplicates import with_near_duplicates
 from toptune.features import Features, load_backbone
 from toptune.images import from_arrays
-from toptune.near_duplicates import with_near_duplicates
 
 N_PAIRS = 20
 

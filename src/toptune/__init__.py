@@ -24,7 +24,7 @@ __all__ = [
 _HOME = {
     "DataError": "toptune.errors",
     "Features": "toptune.features",
-    "FineTuner": "toptune.finetune",
+    "FineTuner": "toptune.finetuning.estimator",
     "KernelClassifier": "toptune.kernel",
     "TopTuner": "toptune.tuner",
     "ToptuneError": "toptune.errors",
@@ -33,7 +33,7 @@ _HOME = {
 if TYPE_CHECKING:
     from toptune.errors import DataError, ToptuneError
     from toptune.features import Features
-    from toptune.finetune import FineTuner
+    from toptune.finetuning.estimator import FineTuner
     from toptune.kernel import KernelClassifier
     from toptune.tuner import TopTuner
 

@@ -17,12 +17,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from toptune.cautious import CautiousClassifier
-from toptune.classifier import check_finite, given_images
-from toptune.decisions import Costs
+from toptune.decisions.costs import Costs
+from toptune.decisions.thresholds import Objective
 from toptune.errors import BackboneError, DataError, ModelFileError
-from toptune.explain import Explanation, explain_image
-from toptune.extracting import ExtractingClassifier, Network
+from toptune.evaluation.classification import Evaluation
+from toptune.evaluation.near_duplicates import NEAR_DUPLICATES, with_near_duplicates
 from toptune.features import (
     Features,
 )
@@ -31,14 +30,15 @@ from toptune.features.taps import LAST
 from toptune.images import Images, ImageSource, unlabelled_images, with_folder
 from toptune.kernel import FeatureNormalizer, Rows
 from toptune.kernel.estimators import Kernel
-from toptune.metrics import Evaluation
-from toptune.model_file import Model, read_model, write_model
-from toptune.near_duplicates import NEAR_DUPLICATES, with_near_duplicates
+from toptune.model.cautious import CautiousClassifier
+from toptune.model.explanation import Explanation, explain_image
+from toptune.model.extracting import ExtractingClassifier, Network
+from toptune.model.file import Model, read_model, write_model
+from toptune.model.image_classifier import check_finite, given_images
+from toptune.model.updates import UpdatableClassifier
+from toptune.runtime.versions import library_versions
 from toptune.tasks import Targets, Task, TaskChoice, chosen_task
 from toptune.tasks.choosing import chosen_thresholds
-from toptune.thresholds import Objective
-from toptune.updates import UpdatableClassifier
-from toptune.versions import library_versions
 
 
 class TopTuner(ExtractingClassifier, UpdatableClassifier, CautiousClassifier):
@@ -107,7 +107,7 @@ class TopTuner(ExtractingClassifier, UpdatableClassifier, CautiousClassifier):
     layer_weights_ : dict
         Part that each layer has in the mean squared distance of two training images (of two
         centers, where not all images are centers).
-    backbones_ : list of Candidacy
+    backbones_ : list of BackboneScore
         With backbone="auto": how every network did on some of the images, the best first.
     provenance_ : dict
         Backbone, weights hash, preprocessing, precision, versions of libraries, and
@@ -322,7 +322,7 @@ class TopTuner(ExtractingClassifier, UpdatableClassifier, CautiousClassifier):
             raise DataError(f"centers= is for classification, and these labels are for {task.name}")
         self._check_provenance(model.provenance_, "the model of the centers", network=network)
         self.normalizer_ = model.normalizer_
-        self.head_ = model.head_.fit_like(
+        self.head_ = model.head_.fit_with_centers(
             self._rows(features),
             targets.y,
             groups=features.image_groups,

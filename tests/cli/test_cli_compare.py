@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from toptune.compare import fine_tuning as fine_module
-from toptune.training.trial import Speed
+from toptune.finetuning.training.trial import Speed
+from toptune.reports.comparison import fine_tuning as fine_module
 
 Toptune = Callable[..., Any]
 
@@ -41,7 +41,7 @@ def test_energy_is_an_estimate_or_missing(
     monkeypatch: pytest.MonkeyPatch,
     installed: bool,
 ) -> None:
-    monkeypatch.setattr("toptune.energy.energy_available", lambda: installed)
+    monkeypatch.setattr("toptune.runtime.energy.energy_available", lambda: installed)
     found = toptune("compare", split_tree, "--backbone", tiny_name, "--no-fine-tuning")
     line = next(line for line in found.out.splitlines() if line.startswith("energy"))
     if installed:
@@ -74,7 +74,7 @@ def test_options_reach_the_comparison(
         given.update(more, data=data, labels=labels)
         raise SystemExit(0)
 
-    monkeypatch.setattr("toptune.compare.compare", noting)
+    monkeypatch.setattr("toptune.reports.comparison.compare", noting)
     options = ("--budget", 2.5, "--epochs", 4, "--no-flip", "--seed", 7, "--labels", "l.csv")
     toptune("compare", split_tree, *options)
     given.pop("report")
@@ -131,7 +131,7 @@ def test_ctrl_c_says_what_is_kept(
     def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("toptune.compare.compare", interrupted)
+    monkeypatch.setattr("toptune.reports.comparison.compare", interrupted)
     found = toptune("compare", split_tree)
     assert found.code == 130
     assert found.err.strip().endswith("goes on from the last epoch of fine-tuning")

@@ -12,7 +12,7 @@ import pytest
 import torchvision.datasets
 from PIL import Image
 
-from toptune.study.datasets import registry
+from toptune_study.datasets import registry
 
 Toptune = Callable[..., Any]
 

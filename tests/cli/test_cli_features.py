@@ -114,7 +114,7 @@ def test_doctor_for_people(toptune: Toptune, monkeypatch: pytest.MonkeyPatch) ->
         "cache": "/home/[me]/cache",
         "images_per_second": 238.1,
     }
-    monkeypatch.setattr("toptune.diagnosis.diagnose", lambda backbone: report)
+    monkeypatch.setattr("toptune.reports.diagnosis.diagnose", lambda backbone: report)
     done = toptune("doctor")
     assert [line.split() for line in done.out.splitlines()] == [
         ["python", "3.11.7"],
@@ -132,7 +132,7 @@ def test_doctor_of_an_unknown_network(toptune: Toptune) -> None:
 @pytest.fixture
 def few_cells(monkeypatch: pytest.MonkeyPatch) -> None:
     """The demonstration on 48 of its pictures, 12 of each grade."""
-    from toptune import demo
+    from toptune.images import demo
 
     cells = demo.solar_cells()
     assert cells.labels is not None
@@ -181,7 +181,7 @@ def test_demo_for_people(
 def test_demo_without_its_pictures(
     toptune: Toptune, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("toptune.demo.find_spec", lambda name: None)
+    monkeypatch.setattr("toptune.images.demo.find_spec", lambda name: None)
     message = toptune("demo", "-o", tmp_path / "cells.toptune").error
     assert message.endswith('the package elpv-dataset: pip install "toptune[demo]"')
 

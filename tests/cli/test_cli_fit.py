@@ -200,7 +200,7 @@ def test_evaluate_for_people(toptune: Toptune, split_tree: Path, tmp_path: Path)
 def test_many_classes_are_left_to_json(
     toptune: Toptune, model_file: Path, original_split_tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from toptune.metrics import evaluate_probabilities
+    from toptune.evaluation.classification import evaluate_probabilities
 
     found = evaluate_probabilities(range(21), np.eye(21), range(21))
     monkeypatch.setattr("toptune.tuner.TopTuner.evaluate", lambda *_, **__: found)

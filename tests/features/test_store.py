@@ -11,7 +11,7 @@ from safetensors.numpy import load_file
 from toptune.errors import DataError, ModelFileError, StorageError
 from toptune.features import Features
 from toptune.images import Quarantined
-from toptune.tensor_file import save_tensors
+from toptune.runtime.tensor_file import save_tensors
 
 
 def features(*, labelled: bool = True, grouped: bool = False) -> Features:

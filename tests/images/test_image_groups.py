@@ -25,7 +25,7 @@ from toptune.images import (
     stratified_split,
     unlabelled_images,
 )
-from toptune.images.sources import group_names
+from toptune.images.image_set import group_names
 
 Tree = Callable[..., Path]
 

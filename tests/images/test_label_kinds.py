@@ -16,8 +16,8 @@ from pyarrow import parquet
 from toptune.errors import DataError
 from toptune.features import Features
 from toptune.images import ImageSet, from_arrays, labelled_images, open_images
-from toptune.images.label_kinds import kind_of_column, set_of, set_text
-from toptune.tensor_file import load_tensors, save_tensors
+from toptune.images.labels import kind_of_column, set_of, set_text
+from toptune.runtime.tensor_file import load_tensors, save_tensors
 
 PIXELS = np.zeros((3, 8, 8, 3), dtype=np.uint8)
 NAMES = st.text(st.characters(exclude_characters=";"), min_size=1).filter(lambda s: s.strip())

@@ -8,7 +8,7 @@ import torch
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
-from toptune.kernel.calibration import INVERSE_TEMPERATURES, fit_temperature
+from toptune.kernel.selection.calibration import INVERSE_TEMPERATURES, fit_temperature
 
 
 def calibrated(n: int, c: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

@@ -8,15 +8,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from toptune.kernel import Rows, centers
-from toptune.kernel.centers import (
+from toptune.kernel import Rows
+from toptune.kernel.kernels import kernel_matrix
+from toptune.kernel.selection import centers
+from toptune.kernel.selection.centers import (
     EXACT_SAMPLES,
     automatic_n_centers,
     balanced_centers,
     leverage_centers,
     uniform_centers,
 )
-from toptune.kernel.kernels import kernel_matrix
 
 
 def seeded(seed: int = 0) -> np.random.RandomState:

@@ -7,7 +7,7 @@ import warnings
 import pytest
 import torch
 
-from toptune.kernel.cholesky import (
+from toptune.kernel.linalg.cholesky import (
     JITTER_STEPS,
     JitterWarning,
     NonFiniteMatrixError,

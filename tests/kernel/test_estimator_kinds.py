@@ -18,10 +18,10 @@ from sklearn.metrics import log_loss, r2_score
 from sklearn.preprocessing import StandardScaler
 
 from toptune.kernel import KernelClassifier, KernelRegressor, Rows, base
-from toptune.kernel.cholesky import JitterWarning, NotPositiveDefiniteError
-from toptune.kernel.exact import exact_solution
 from toptune.kernel.kernels import kernel_matrix
-from toptune.kernel.selection import PENALTIES
+from toptune.kernel.linalg.cholesky import JitterWarning, NotPositiveDefiniteError
+from toptune.kernel.selection.search import PENALTIES
+from toptune.kernel.systems.exact import exact_solution
 
 
 def digits() -> tuple[np.ndarray, np.ndarray]:

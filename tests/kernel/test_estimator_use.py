@@ -15,7 +15,7 @@ from sklearn.metrics import log_loss
 from sklearn.model_selection import train_test_split
 
 from toptune.kernel import KernelClassifier, base
-from toptune.kernel.selection import PENALTIES
+from toptune.kernel.selection.search import PENALTIES
 
 
 @pytest.mark.parametrize("kernel", ["gaussian", "laplacian", "matern52"])

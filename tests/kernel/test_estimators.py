@@ -14,8 +14,8 @@ from sklearn.metrics import log_loss
 from sklearn.model_selection import train_test_split
 
 from toptune.kernel import KERNELS, KernelClassifier, base
-from toptune.kernel.calibration import fit_temperature
 from toptune.kernel.kernels import kernel_matrix
+from toptune.kernel.selection.calibration import fit_temperature
 
 
 def dense_scores(

@@ -8,9 +8,9 @@ import torch
 from kernel_helpers import BANDWIDTH, dense_ridge, operator_of, problem
 from torch import Tensor
 
-from toptune.kernel.exact import exact_path, exact_solution
 from toptune.kernel.kernels import kernel_matrix
-from toptune.kernel.nystrom import nystrom_system
+from toptune.kernel.systems.exact import exact_path, exact_solution
+from toptune.kernel.systems.nystrom import nystrom_system
 
 
 @pytest.mark.parametrize("weighted", [False, True])

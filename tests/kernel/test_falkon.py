@@ -11,11 +11,11 @@ from kernel_helpers import BANDWIDTH, operator_of, problem
 from torch import Tensor
 
 from toptune.kernel import operators
-from toptune.kernel.conjugate_gradient import conjugate_gradient
-from toptune.kernel.falkon import RTOL, falkon
 from toptune.kernel.kernels import INNER, KERNELS, kernel_matrix
-from toptune.kernel.nystrom import center_factor, nystrom_system
-from toptune.kernel.preconditioner import Preconditioner
+from toptune.kernel.linalg.conjugate_gradient import conjugate_gradient
+from toptune.kernel.solvers.falkon import RTOL, falkon
+from toptune.kernel.solvers.preconditioner import Preconditioner
+from toptune.kernel.systems.nystrom import center_factor, nystrom_system
 
 
 def definite(m: int, condition: float, seed: int) -> Tensor:

@@ -11,11 +11,11 @@ from kernel_helpers import problem
 from torch import Tensor
 
 from toptune.kernel import KERNELS, KernelClassifier
-from toptune.kernel.calibration import calibrated_log_loss
-from toptune.kernel.exact import exact_path
-from toptune.kernel.group_weights import loss_and_slope, refine_weights
 from toptune.kernel.kernels import apply_profile, base_matrix
-from toptune.kernel.left_out import group_batches
+from toptune.kernel.selection.calibration import calibrated_log_loss
+from toptune.kernel.selection.group_weights import loss_and_slope, refine_weights
+from toptune.kernel.systems.exact import exact_path
+from toptune.kernel.systems.groups import group_batches
 
 PENALTIES = (1e-7, 1.0)
 

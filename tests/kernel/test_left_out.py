@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from toptune.kernel import KernelClassifier, KernelRegressor
-from toptune.kernel.exact import exact_path, exact_solution
 from toptune.kernel.kernels import kernel_matrix
-from toptune.kernel.left_out import group_batches, left_out_residuals, whole_groups
-from toptune.kernel.nystrom import nystrom_system
 from toptune.kernel.operators import KernelOperator
-from toptune.kernel.selection import whole_group_subset
+from toptune.kernel.selection.search import whole_group_subset
+from toptune.kernel.systems.exact import exact_path, exact_solution
+from toptune.kernel.systems.groups import group_batches, left_out_residuals, whole_groups
+from toptune.kernel.systems.nystrom import nystrom_system
 
 #: Groups of 1, 1, 2, 3, 3 and 30 of 40 samples: one of them larger than the number of centers.
 SIZES = [1, 1, 2, 3, 3, 30]

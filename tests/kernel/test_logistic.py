@@ -13,15 +13,15 @@ from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
-from toptune.kernel import logistic as module
 from toptune.kernel.kernels import kernel_matrix
-from toptune.kernel.logistic import (
+from toptune.kernel.solvers import logistic as module
+from toptune.kernel.solvers.logistic import (
     LogisticSolution,
     approximate_leave_one_out,
     derivatives,
     logistic,
 )
-from toptune.kernel.nystrom import center_factor
+from toptune.kernel.systems.nystrom import center_factor
 
 
 def reference(

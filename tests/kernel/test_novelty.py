@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from toptune.kernel.exact import exact_path
 from toptune.kernel.kernels import kernel_diagonal, kernel_matrix
 from toptune.kernel.novelty import reference_points
+from toptune.kernel.systems.exact import exact_path
 
 KERNELS = ("gaussian", "linear")
 PENALTY, BANDWIDTH, M = 1e-3, 1.5, 30

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from toptune.kernel import operators
 from toptune.kernel.kernels import KERNELS, kernel_matrix
-from toptune.kernel.nystrom import NystromSums, NystromSystem, nystrom_system
+from toptune.kernel.systems.nystrom import NystromSums, NystromSystem, nystrom_system
 
 
 def normal_equations(K_nm: Tensor, K_mm: Tensor, Y: Tensor, w: Tensor, ridge: float) -> Tensor:

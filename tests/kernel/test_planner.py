@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from toptune.kernel.planner import (
+from toptune.kernel.selection.planning import (
     MemoryBudgetError,
     Rates,
     available_memory,

@@ -8,10 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from toptune.kernel.calibration import fit_temperature
-from toptune.kernel.exact import exact_path, exact_solution
 from toptune.kernel.kernels import kernel_matrix
-from toptune.kernel.selection import (
+from toptune.kernel.selection.calibration import fit_temperature
+from toptune.kernel.selection.search import (
     BANDWIDTH_FACTORS,
     as_float,
     best_penalty,
@@ -19,6 +18,7 @@ from toptune.kernel.selection import (
     select,
     selection_subset,
 )
+from toptune.kernel.systems.exact import exact_path, exact_solution
 
 
 def moons(n: int = 36) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

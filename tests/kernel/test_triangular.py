@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from toptune.kernel.triangular import (
+from toptune.kernel.linalg.triangular import (
     add_gram,
     lower_gram,
     pack_lower,

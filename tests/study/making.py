@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from toptune.study.records import Record
+from toptune_study.records import Record
 
 LITE0 = "efficientnet_lite0"
 

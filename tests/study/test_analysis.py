@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from making import failed_record, make_record, make_study
 
 from toptune.errors import DataError
-from toptune.study.analysis import (
+from toptune_study.analysis import (
     Cells,
     Column,
     Method,
@@ -30,7 +30,7 @@ from toptune.study.analysis import (
     time_ratio,
     training_seconds,
 )
-from toptune.study.records import Record
+from toptune_study.records import Record
 
 LITE0 = "efficientnet_lite0"
 GAUSSIAN = Method(LITE0, "auto", "gaussian")
@@ -363,5 +363,5 @@ def test_names_of_methods() -> None:
 
 
 def test_analysis_needs_no_torch() -> None:
-    code = "import sys, toptune.study.analysis; sys.exit('torch' in sys.modules)"
+    code = "import sys, toptune_study.analysis; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0

@@ -15,7 +15,8 @@ from sklearn.metrics import balanced_accuracy_score, log_loss
 from sklearn.neighbors import NearestCentroid
 
 from toptune import TopTuner
-from toptune.study.cells import (
+from toptune.finetuning.training import fitting
+from toptune_study.cells import (
     LEAST,
     part_of,
     run_cell,
@@ -23,10 +24,9 @@ from toptune.study.cells import (
     tuner_settings,
     unconverged,
 )
-from toptune.study.datasets import load_dataset
-from toptune.study.heads import HEADS
-from toptune.study.plan import Cell
-from toptune.training import fitting
+from toptune_study.datasets import load_dataset
+from toptune_study.heads import HEADS
+from toptune_study.plan import Cell
 
 
 def cell(head: str = "gaussian", dataset: str = "animals3", **changes: Any) -> Cell:

@@ -15,8 +15,8 @@ import torchvision
 from PIL import Image
 
 from toptune.errors import DataError
-from toptune.study import datasets
-from toptune.study.datasets import (
+from toptune_study import datasets
+from toptune_study.datasets import (
     Dataset,
     dataset_info,
     load_dataset,

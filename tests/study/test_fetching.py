@@ -22,9 +22,9 @@ from filelock import FileLock
 from PIL import Image
 
 from toptune.errors import DataError, DataWarning, StorageError
-from toptune.study import datasets, fetching
-from toptune.study.datasets import DatasetInfo, load_dataset
-from toptune.study.fetching import fetch_dataset
+from toptune_study import datasets, fetching
+from toptune_study.datasets import DatasetInfo, load_dataset
+from toptune_study.fetching import fetch_dataset
 
 
 @pytest.fixture
@@ -424,7 +424,8 @@ import huggingface_hub.constants
 import torchvision.datasets
 sys.path.insert(0, {here!r})
 import test_fetching as t
-from toptune.study import datasets, fetching
+from toptune_study import datasets
+from toptune_study import fetching
 huggingface_hub.constants.HF_HUB_OFFLINE = False
 
 class Killed(t.Things):

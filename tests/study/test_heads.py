@@ -10,7 +10,7 @@ from sklearn.base import clone
 from sklearn.metrics.pairwise import euclidean_distances
 from sklearn.svm import SVC
 
-from toptune.study.heads import (
+from toptune_study.heads import (
     FINE_TUNING,
     HEADS,
     RIVALS,

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from toptune.study import inference
+from toptune_study import inference
 
 VALUES = st.lists(st.integers(-6, 6), min_size=1, max_size=9).map(lambda v: np.array(v) / 100)
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from toptune.errors import DataError
-from toptune.study.plan import Cell, Plan, read_plan
+from toptune_study.plan import Cell, Plan, read_plan
 
 PART = {"datasets": ["animals3"], "heads": ["gaussian"]}
 

@@ -17,14 +17,14 @@ from PIL import Image
 
 from page_checks import Page
 from toptune.errors import DataError, StorageError
-from toptune.study import report
-from toptune.study.analysis import Cells, Method, paired_difference
-from toptune.study.contents import all_tables
-from toptune.study.figures import FIGURES
-from toptune.study.records import Record, read_records, write_record
-from toptune.study.report import readme_table, write_report
-from toptune.study.summary import Missing, Summary
-from toptune.study.tables import Head, Table, latex_text, markdown_text, shown
+from toptune_study import report
+from toptune_study.analysis import Cells, Method, paired_difference
+from toptune_study.contents import all_tables
+from toptune_study.figures import FIGURES
+from toptune_study.records import Record, read_records, write_record
+from toptune_study.report import readme_table, write_report
+from toptune_study.summary import Missing, Summary
+from toptune_study.tables import Head, Table, latex_text, markdown_text, shown
 
 HOSTILE = "<b>&_%$#{}|*`^~\\"
 LITE0 = "efficientnet_lite0"
@@ -209,7 +209,7 @@ def test_where_nothing_can_be_written(tmp_path: Path) -> None:
 
 
 def test_records_that_the_plan_does_not_ask_for_are_left_out(tmp_path: Path) -> None:
-    from toptune.study.plan import read_plan
+    from toptune_study.plan import read_plan
 
     (tmp_path / "study").mkdir()
     plan = tmp_path / "study" / "plan.yaml"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from making import failed_record, make_record
 
-from toptune.study.records import read_records, write_results
+from toptune_study.records import read_records, write_results
 
 
 def test_a_failed_record_before_the_others_takes_nothing_from_them(tmp_path: Path) -> None:

@@ -18,16 +18,16 @@ import pytest
 from PIL import Image
 
 from toptune.errors import DataError, StorageError
-from toptune.study import records, worker
-from toptune.study.plan import read_plan
-from toptune.study.records import (
+from toptune_study import records, worker
+from toptune_study.plan import read_plan
+from toptune_study.records import (
     forget_failed,
     read_records,
     unpack_results,
     write_record,
     write_results,
 )
-from toptune.study.runner import _divided, run_study, study_status
+from toptune_study.runner import _divided, run_study, study_status
 
 MakeStudy = Callable[..., Path]
 
@@ -278,7 +278,7 @@ def test_damaged_records_are_named(tmp_path: Path) -> None:
 
 
 def test_processors_are_divided(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("toptune.study.runner._processors", lambda: [2, 3, 5, 7])
+    monkeypatch.setattr("toptune_study.runner._processors", lambda: [2, 3, 5, 7])
     assert _divided(2) == [[2, 5], [3, 7]]
     assert _divided(3) == [[2, 7], [3], [5]]
     assert _divided(5) == [[2], [3], [5], [7], [2]]

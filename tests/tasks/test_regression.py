@@ -16,11 +16,11 @@ from sklearn.linear_model import Ridge
 from task_helpers import DIGITS, MORE, PICTURES, N, ink, names
 
 from toptune import DataError, FineTuner, TopTuner
-from toptune.compare import compare
 from toptune.errors import DataWarning
 from toptune.images import from_arrays
 from toptune.kernel import KernelRegressor
-from toptune.report import build_report
+from toptune.reports.comparison import compare
+from toptune.reports.model import build_report
 from toptune.tasks import chosen_task, training_labels
 
 # ------------------------------------------------------------------------------- which task

@@ -14,7 +14,7 @@ from toptune import TopTuner
 from toptune.errors import BackboneError, DataError, ModelFileError
 from toptune.features import Features
 from toptune.images import from_arrays
-from toptune.model_file import read_model
+from toptune.model.file import read_model
 from toptune.tasks import Classification
 
 
@@ -52,7 +52,7 @@ def test_a_model_of_few_centers_comes_back(
 
 
 def test_a_file_of_numbers_that_is_damaged(regression: TopTuner, tmp_path: Path) -> None:
-    from toptune.tensor_file import load_tensors, save_tensors
+    from toptune.runtime.tensor_file import load_tensors, save_tensors
 
     path = tmp_path / "m.toptune"
     regression.save(path)
@@ -80,7 +80,7 @@ def test_features_bring_their_kind_of_labels(
 
 
 def test_a_file_written_before_there_were_tasks(classes: TopTuner, tmp_path: Path) -> None:
-    from toptune.tensor_file import load_tensors, save_tensors
+    from toptune.runtime.tensor_file import load_tensors, save_tensors
 
     path = tmp_path / "m.toptune"
     classes.save(path)

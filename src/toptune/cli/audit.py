@@ -10,7 +10,7 @@ import typer
 from toptune.cli import options, output
 
 if TYPE_CHECKING:
-    from toptune.audit import Audit, AuditedImage
+    from toptune.reports.audit import Audit, AuditedImage
 
 #: Suspected labels and groups of copies printed; the page and the JSON have more.
 _SHOWN = 10
@@ -35,8 +35,8 @@ def audit(
     if out is not None:
         output.check_output(out, overwrite=overwrite)
     options.limit_pixels(max_pixels)
-    from toptune.audit import audit as look
-    from toptune.audit import audit_page
+    from toptune.reports.audit import audit as look
+    from toptune.reports.audit import audit_page
     from toptune.tuner import TopTuner
 
     network = options.network_choice(layers, view, resolution)

@@ -136,7 +136,7 @@ def merge(
 
 def _list_images(model: Path, *, json: bool) -> None:
     """Print the names of the training images, for which the network is not needed."""
-    from toptune.model_file import read_model
+    from toptune.model.file import read_model
 
     ids = read_model(model).ids
     if json:

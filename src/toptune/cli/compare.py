@@ -10,7 +10,7 @@ import typer
 from toptune.cli import options, output
 
 if TYPE_CHECKING:
-    from toptune.compare import Comparison, MethodOutcome
+    from toptune.reports.comparison import Comparison, MethodOutcome
 
 _STAGES = {
     "load": "loading and converting the network",
@@ -56,7 +56,7 @@ def compare(
     otherwise a random quarter of the images is held out.
     """
     options.limit_pixels(max_pixels)
-    from toptune.compare import compare as run
+    from toptune.reports.comparison import compare as run
 
     found = run(
         data,
@@ -85,8 +85,8 @@ def _print_methods(found: Comparison) -> None:
     """Print a table with one column per method."""
     from rich.table import Table
 
-    from toptune.compare.comparison import energy
-    from toptune.energy import energy_available
+    from toptune.reports.comparison.result import energy
+    from toptune.runtime.energy import energy_available
 
     both = [m for m in (found.top_tuning, found.fine_tuning) if m is not None]
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
@@ -131,7 +131,7 @@ def _print_curve(found: Comparison) -> None:
     """Print what top-tuning does with fewer images, and would do with more."""
     from rich.table import Table
 
-    from toptune.compare.comparison import forecast_text
+    from toptune.reports.comparison.result import forecast_text
 
     grouped = found.n_test_groups is not None
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))

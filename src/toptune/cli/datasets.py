@@ -37,8 +37,8 @@ def datasets(
     json: options.Json = False,
 ) -> None:
     """List the data sets of studies and where they are. Nothing is downloaded but what you name."""
-    from toptune.study.datasets import dataset_info, registry, whereabouts
-    from toptune.study.fetching import fetch_dataset
+    from toptune_study.datasets import dataset_info, registry, whereabouts
+    from toptune_study.fetching import fetch_dataset
 
     names = list(fetch or registry())
     for name in names:

@@ -76,7 +76,7 @@ def _asked(
     precision: list[str] | None,
     maximize: str | None,
 ) -> tuple[dict[str, dict[str, float]] | None, dict[Any, float] | None]:
-    from toptune.decisions import read_costs
+    from toptune.decisions.costs import read_costs
 
     chosen = recall or precision or maximize
     if sum(map(bool, (costs, threshold, chosen))) > 1:

@@ -20,8 +20,8 @@ def demo(
 ) -> None:
     """Grade defects of 2,624 solar cells: the whole job on real images, in a minute or two."""
     output.check_output(out, overwrite=overwrite)
-    from toptune.demo import solar_cells
     from toptune.images import stratified_split
+    from toptune.images.demo import solar_cells
     from toptune.tuner import TopTuner
 
     images = solar_cells()
@@ -69,7 +69,7 @@ def doctor(
 ) -> None:
     """Show versions, engine, precision, threads, cache, and measured images per second."""
     if plan is not None:
-        from toptune.diagnosis import plan_head
+        from toptune.reports.diagnosis import plan_head
 
         head = plan_head(plan, memory_gigabytes=memory, n_centers=centers)
         if json:
@@ -79,7 +79,7 @@ def doctor(
                 [(name.replace("_", " "), str(value)) for name, value in head.items()]
             )
         return
-    from toptune.diagnosis import diagnose
+    from toptune.reports.diagnosis import diagnose
 
     report = diagnose(backbone)
     if json:

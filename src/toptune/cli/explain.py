@@ -10,7 +10,7 @@ import typer
 from toptune.cli import options, output
 
 if TYPE_CHECKING:
-    from toptune.explain import Explanation
+    from toptune.model.explanation import Explanation
 
 
 def explain(
@@ -42,8 +42,8 @@ def explain(
     tuner = TopTuner.load(model, backbone=backbone)
     found = tuner.explain(image, label=label, n_images=n_images, cells=cells)
     if out is not None:
-        from toptune.explain import explanation_page
         from toptune.images import image_files
+        from toptune.reports.explanation import explanation_page
 
         named = (row.id for row in (*found.support.supporting, *found.support.opposing))
         files = image_files(filter(None, named), options.image_folders(images, tuner.provenance_))
@@ -58,7 +58,7 @@ def explain(
 
 def _print(found: Explanation) -> None:
     """Print the score and the images that speak for and against it."""
-    from toptune.explain.support import UNNAMED
+    from toptune.model.explanation.attribution import UNNAMED
 
     support = found.support
     rows = [

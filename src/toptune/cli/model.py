@@ -63,7 +63,7 @@ def fit(
         )
     output.check_output(out, overwrite=overwrite)
     options.limit_pixels(max_pixels)
-    from toptune.near_duplicates import NEAR_DUPLICATES
+    from toptune.evaluation.near_duplicates import NEAR_DUPLICATES
     from toptune.tuner import TopTuner
 
     choice = options.network_choice(layers, view, resolution)

@@ -110,8 +110,8 @@ def check_rates(*, coverage: float | None, reject: float | None) -> None:
     DataError
         If one is not between 0 and 1.
     """
+    from toptune.decisions.prediction_sets import check_rate
     from toptune.errors import DataError
-    from toptune.trust.conformal import check_rate
 
     for name, value in (("coverage", coverage), ("reject", reject)):
         try:

@@ -16,9 +16,9 @@ from toptune.errors import StorageError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from toptune.evaluation.classification import Evaluation
     from toptune.images import Quarantined
-    from toptune.metrics import Evaluation
-    from toptune.predictions import Predictions
+    from toptune.tasks.predictions import Predictions
 
 #: Quarantined files listed on the screen; JSON has them all.
 _SHOWN = 10

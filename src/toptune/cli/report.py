@@ -10,7 +10,7 @@ import typer
 from toptune.cli import options, output
 
 if TYPE_CHECKING:
-    from toptune.report import Report
+    from toptune.reports.model import Report
 
 #: Errors and labels printed; the page and the JSON have more.
 _SHOWN = 5
@@ -41,7 +41,7 @@ def report(
     if out is not None:
         output.check_output(out, overwrite=overwrite)
     options.limit_pixels(max_pixels)
-    from toptune.report import build_report, report_page
+    from toptune.reports.model import build_report, report_page
     from toptune.tuner import TopTuner
 
     tuner = TopTuner.load(model, backbone=backbone)
@@ -61,7 +61,7 @@ def report(
 
 def _print(found: Report) -> None:
     """Print the headline, and what to look at first."""
-    from toptune.compare.comparison import forecast_text
+    from toptune.reports.comparison.result import forecast_text
 
     evaluation, (low, high) = found.evaluation, found.interval
     images = f"{evaluation.n}"

@@ -14,7 +14,7 @@ from rich.table import Table
 from toptune.cli import options, output
 
 if TYPE_CHECKING:
-    from toptune.study.runner import Status
+    from toptune_study.runner import Status
 
 Study = Annotated[Path, typer.Argument(help="Folder with the study's plan.yaml.")]
 
@@ -38,7 +38,7 @@ def run(
 
     Several runs may work on one folder at a time: they divide the cells.
     """
-    from toptune.study.runner import run_study
+    from toptune_study.runner import run_study
 
     names = [name.strip() for name in heads.split(",") if name.strip()]
     console = Console(stderr=True)
@@ -61,7 +61,7 @@ def run(
 
 def status(folder: Study, json: options.Json = False) -> None:
     """Say how far a study is, and what failed."""
-    from toptune.study.runner import study_status
+    from toptune_study.runner import study_status
 
     _print_status(study_status(folder), json=json)
 
@@ -75,7 +75,7 @@ def report(
     json: options.Json = False,
 ) -> None:
     """Compare the methods: one page, tables and figures from the records that there are."""
-    from toptune.study.report import write_report
+    from toptune_study.report import write_report
 
     page = write_report(folder, out)
     if json:

@@ -36,8 +36,8 @@ from toptune.images import (
     decode,
     read_source,
 )
-from toptune.images.aside import set_aside, strict_error, warn_set_aside
-from toptune.progress import progress_bar
+from toptune.images.quarantine import set_aside, strict_error, warn_set_aside
+from toptune.runtime.progress import progress_bar
 
 # New features are stored when so many are waiting, or so many seconds have passed.
 _STORE_ROWS = 512

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from toptune.errors import DataError, ModelFileError
 from toptune.images import LabelKind, Quarantined
-from toptune.images.label_kinds import LABEL_KINDS
-from toptune.tensor_file import decode_names, encode_names, load_tensors, save_tensors
+from toptune.images.labels import LABEL_KINDS
+from toptune.runtime.tensor_file import decode_names, encode_names, load_tensors, save_tensors
 
 #: Raised by one whenever an older reader would misunderstand the file.
 FORMAT_VERSION = 1

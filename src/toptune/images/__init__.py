@@ -7,12 +7,8 @@ is set aside with a reason and never ends a run.
 """
 
 from toptune.images.decode import decode, decode_within
-from toptune.images.found import folder_of, image_files, with_folder
 from toptune.images.geometry import Geometry
-from toptune.images.given import Images, labelled_images, unlabelled_images
-from toptune.images.label_kinds import LabelKind
-from toptune.images.listing import open_images, open_unlabelled, splits_of
-from toptune.images.sources import (
+from toptune.images.image_set import (
     ImageSet,
     ImageSource,
     Quarantined,
@@ -21,6 +17,10 @@ from toptune.images.sources import (
     from_arrays,
     read_source,
 )
+from toptune.images.inputs import Images, labelled_images, unlabelled_images
+from toptune.images.labels import LabelKind
+from toptune.images.listing import open_images, open_unlabelled, splits_of
+from toptune.images.locating import folder_of, image_files, with_folder
 from toptune.images.splits import stratified_split
 
 __all__ = [

@@ -10,9 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from toptune.errors import DataError, DataWarning
-from toptune.images.manifest import is_manifest_name, manifest_images, read_manifest
-from toptune.images.sources import ImageSet, Quarantined, file_fault, printable
-from toptune.images.tree import (
+from toptune.images.folder_tree import (
     SPLITS,
     SUFFIXES,
     Found,
@@ -22,6 +20,8 @@ from toptune.images.tree import (
     split_folders,
     walk,
 )
+from toptune.images.image_set import ImageSet, Quarantined, file_fault, printable
+from toptune.images.manifest import is_manifest_name, manifest_images, read_manifest
 
 _LAYOUTS = (
     "labelled images are a folder with one folder per class (DATA/cat/1.jpg), the same under "

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from toptune.errors import DataError, DataWarning
-from toptune.images.label_kinds import kind_of_column
-from toptune.images.sources import (
+from toptune.images.folder_tree import SPLITS, absent_split, canonical_split
+from toptune.images.image_set import (
     ImageSet,
     Quarantined,
     file_fault,
@@ -22,7 +22,7 @@ from toptune.images.sources import (
     is_missing,
     printable,
 )
-from toptune.images.tree import SPLITS, absent_split, canonical_split
+from toptune.images.labels import kind_of_column
 
 _PATH_COLUMNS = ("image_path", "file_name")
 _SUFFIXES = frozenset({".csv", ".parquet", ".pq"})

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from toptune.errors import DataError
 from toptune.images.grouped_split import grouped_split
-from toptune.images.sources import group_names
+from toptune.images.image_set import group_names
 
 _Indices = npt.NDArray[np.intp]
 

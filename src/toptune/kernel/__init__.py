@@ -5,8 +5,8 @@ from toptune.kernel.estimators import KernelClassifier, KernelRegressor
 from toptune.kernel.kernels import KERNELS
 from toptune.kernel.normalization import FeatureNormalizer
 from toptune.kernel.operators import Rows
-from toptune.kernel.planner import MemoryBudgetError
-from toptune.kernel.selection import Candidate
+from toptune.kernel.selection.planning import MemoryBudgetError
+from toptune.kernel.selection.search import Candidate
 from toptune.kernel.sharing import SharingClassifier
 from toptune.kernel.terms import ScoreTerms
 

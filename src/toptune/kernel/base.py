@@ -28,16 +28,17 @@ from sklearn.utils.validation import (
 )
 from torch import Tensor
 
-from toptune.kernel.centers import CENTERS, balanced_centers, leverage_centers, uniform_centers
-from toptune.kernel.cholesky import NotPositiveDefiniteError
-from toptune.kernel.exact import exact_solution
-from toptune.kernel.falkon import falkon
 from toptune.kernel.kernels import INNER, check_kernel, kernel_matrix
-from toptune.kernel.logistic import approximate_leave_one_out, logistic
-from toptune.kernel.nystrom import PENALTY_ROWS, NystromSystem, nystrom_system
+from toptune.kernel.linalg.cholesky import NotPositiveDefiniteError
 from toptune.kernel.operators import KernelOperator, Rows
-from toptune.kernel.planner import PROXY_CENTERS, Plan, available_memory, make_plan
-from toptune.kernel.selection import (
+from toptune.kernel.selection.centers import (
+    CENTERS,
+    balanced_centers,
+    leverage_centers,
+    uniform_centers,
+)
+from toptune.kernel.selection.planning import PROXY_CENTERS, Plan, available_memory, make_plan
+from toptune.kernel.selection.search import (
     PENALTIES,
     SELECTION_SAMPLES,
     Candidate,
@@ -48,6 +49,10 @@ from toptune.kernel.selection import (
     selection_subset,
     whole_group_subset,
 )
+from toptune.kernel.solvers.falkon import falkon
+from toptune.kernel.solvers.logistic import approximate_leave_one_out, logistic
+from toptune.kernel.systems.exact import exact_solution
+from toptune.kernel.systems.nystrom import PENALTY_ROWS, NystromSystem, nystrom_system
 from toptune.kernel.terms import ScoreTerms, score_terms
 
 LOSSES = ("squared", "logistic")

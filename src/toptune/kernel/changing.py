@@ -24,18 +24,18 @@ from sklearn.utils import check_consistent_length, check_random_state, column_or
 from sklearn.utils.validation import check_is_fitted
 
 from toptune.errors import DataError, NotKeptError
-from toptune.kernel.bordering import ExactStatistics
-from toptune.kernel.calibration import calibrated_log_loss
-from toptune.kernel.cholesky import NotPositiveDefiniteError
 from toptune.kernel.kept import KEPT_BYTES, OF_ANOTHER_MODEL, TAKEN_AWAY, KeepingClassifier
-from toptune.kernel.nystrom import PENALTY_ROWS
+from toptune.kernel.linalg.cholesky import NotPositiveDefiniteError
 from toptune.kernel.operators import Rows
-from toptune.kernel.selection import (
+from toptune.kernel.selection.calibration import calibrated_log_loss
+from toptune.kernel.selection.search import (
     PENALTIES,
     descend_penalties,
     selection_subset,
     whole_group_subset,
 )
+from toptune.kernel.systems.bordering import ExactStatistics
+from toptune.kernel.systems.nystrom import PENALTY_ROWS
 
 _C = TypeVar("_C", bound="ChangeableClassifier")
 
@@ -48,7 +48,7 @@ class ChangeableClassifier(KeepingClassifier):
 
     # ------------------------------------------------------------------------------- changes
 
-    def with_samples(
+    def add_samples(
         self: _C,
         X: ArrayLike | Rows,
         y: ArrayLike,
@@ -114,7 +114,7 @@ class ChangeableClassifier(KeepingClassifier):
         changed._coverage = coverage
         return changed
 
-    def without_samples(
+    def remove_samples(
         self: _C,
         rows: NDArray[np.intp] | NDArray[np.bool_],
         *,
@@ -192,7 +192,7 @@ class ChangeableClassifier(KeepingClassifier):
         stays: NDArray[np.bool_] = np.where(places < 0, places == OF_ANOTHER_MODEL, kept[places])
         return stays
 
-    def reselected(self: _C) -> _C:
+    def reselect_penalty(self: _C) -> _C:
         """Return the classifier of the same samples with the penalty of least leave-one-out loss.
 
         Returns

@@ -22,8 +22,8 @@ from sklearn.utils.validation import _check_sample_weight
 from torch import Tensor
 
 from toptune.kernel.base import KernelEstimator, Problem
-from toptune.kernel.calibration import calibrated_log_loss, fit_temperature
 from toptune.kernel.operators import Rows
+from toptune.kernel.selection.calibration import calibrated_log_loss, fit_temperature
 from toptune.kernel.sharing import SharingClassifier
 from toptune.kernel.stored import restore_solution, stored_arrays, stored_numbers
 

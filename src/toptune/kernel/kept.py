@@ -21,15 +21,15 @@ from torch import Tensor
 
 from toptune.errors import DataError, NotKeptError
 from toptune.kernel.base import ROUNDED_PENALTY, KernelEstimator, Problem, Solution
-from toptune.kernel.bordering import ExactStatistics
-from toptune.kernel.calibration import fit_temperature
-from toptune.kernel.coverage import Coverage, quantile_rows, uncovered_part
+from toptune.kernel.drift import Coverage, quantile_rows, uncovered_part
 from toptune.kernel.kernels import kernel_diagonal, kernel_matrix
-from toptune.kernel.nystrom import NystromSystem, whitening
+from toptune.kernel.linalg.triangular import pack_lower, unpack_lower, upper_matmul
 from toptune.kernel.operators import KernelOperator, Rows
-from toptune.kernel.selection import SELECTION_SAMPLES
-from toptune.kernel.triangular import pack_lower, unpack_lower, upper_matmul
-from toptune.kernel.updating import NystromStatistics
+from toptune.kernel.selection.calibration import fit_temperature
+from toptune.kernel.selection.search import SELECTION_SAMPLES
+from toptune.kernel.systems.bordering import ExactStatistics
+from toptune.kernel.systems.nystrom import NystromSystem, whitening
+from toptune.kernel.systems.updating import NystromStatistics
 
 #: Most bytes that rows, or the gram matrices of all classes, may take to be kept.
 KEPT_BYTES = 2**30
@@ -300,7 +300,7 @@ class KeepingClassifier(KernelEstimator):
 
     # ------------------------------------------------------------------------------- files
 
-    def kept_state(self, keep: Keep) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    def update_state(self, keep: Keep) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Return what changes need, as arrays and numbers, for a file without pickle.
 
         Where all samples are centers that is nothing beyond `state`.
@@ -349,21 +349,21 @@ class KeepingClassifier(KernelEstimator):
         if not self._absent and not np.array_equal(self.center_indices_, samples):
             raise ValueError("there are no grams, and the centers are not all samples")
 
-    def restore_kept(
+    def restore_update_state(
         self,
         codes: NDArray[np.intp],
         arrays: Mapping[str, NDArray[Any]],
         numbers: Mapping[str, Any],
         groups: ArrayLike | None,
     ) -> None:
-        """Take back what `kept_state` returned.
+        """Take back what `update_state` returned.
 
         Parameters
         ----------
         codes : ndarray of shape (n,)
             Classes of the samples.
         arrays, numbers : dict
-            What `kept_state` returned.
+            What `update_state` returned.
         groups : array-like of shape (n,) or None
             Names of the groups of the samples.
 

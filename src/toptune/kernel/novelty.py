@@ -23,10 +23,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from toptune.kernel.cholesky import cholesky_factor
 from toptune.kernel.kernels import base_matrix, kernel_diagonal, kernel_matrix
-from toptune.kernel.left_out import group_batches
-from toptune.kernel.triangular import triangular_inverse
+from toptune.kernel.linalg.cholesky import cholesky_factor
+from toptune.kernel.linalg.triangular import triangular_inverse
+from toptune.kernel.systems.groups import group_batches
 
 
 @dataclass(frozen=True, eq=False)

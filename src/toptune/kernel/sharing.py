@@ -18,14 +18,14 @@ from torch import Tensor
 
 from toptune.errors import DataError
 from toptune.kernel.base import ROUNDED_PENALTY
-from toptune.kernel.bordering import ExactStatistics, signs
 from toptune.kernel.changing import ChangeableClassifier
-from toptune.kernel.coverage import Coverage, left_out_parts, quantile_rows
+from toptune.kernel.drift import Coverage, left_out_parts, quantile_rows
 from toptune.kernel.kept import OF_ANOTHER_MODEL
 from toptune.kernel.kernels import kernel_diagonal, kernel_matrix
-from toptune.kernel.nystrom import nystrom_system, whitening
 from toptune.kernel.operators import KernelOperator, Rows
-from toptune.kernel.updating import NystromStatistics
+from toptune.kernel.systems.bordering import ExactStatistics, signs
+from toptune.kernel.systems.nystrom import nystrom_system, whitening
+from toptune.kernel.systems.updating import NystromStatistics
 
 _S = TypeVar("_S", bound="SharingClassifier")
 
@@ -36,13 +36,13 @@ class SharingClassifier(ChangeableClassifier):
     With several labels, sample weights or an iterative solver it is nothing: `NotKeptError`.
     """
 
-    def merged(self: _S, other: _S, *, groups: ArrayLike | None = None) -> _S:
+    def merge(self: _S, other: _S, *, groups: ArrayLike | None = None) -> _S:
         """Return the classifier of the samples of two with the same centers.
 
         Parameters
         ----------
         other : KernelClassifier
-            Fitted by `fit_like`, or what `fit_like` was called on.
+            Fitted by `fit_with_centers`, or what `fit_with_centers` was called on.
         groups : array-like of shape (n1 + n2,), optional
             Groups of all samples; None: every sample by itself.
 
@@ -85,7 +85,7 @@ class SharingClassifier(ChangeableClassifier):
             merged._coverage = self._coverage.joined(other._coverage)
         return merged
 
-    def fit_like(
+    def fit_with_centers(
         self: _S,
         X: ArrayLike | Rows,
         y: ArrayLike,
@@ -97,7 +97,7 @@ class SharingClassifier(ChangeableClassifier):
         """Return a classifier of other samples with the centers of this one.
 
         Kernel, bandwidth and weights of feature groups are those of this one too; all of its
-        `fit_like` can be merged with each other.
+        `fit_with_centers` can be merged with each other.
 
         Parameters
         ----------
@@ -155,7 +155,7 @@ class SharingClassifier(ChangeableClassifier):
                 len(Z), left_out_parts(whiten, Z, self.kernel_, self.bandwidth_)
             ).limit
         new._coverage = Coverage(len(codes), limit).added(parts)
-        return new if penalty is not None else new.reselected()
+        return new if penalty is not None else new.reselect_penalty()
 
     # ------------------------------------------------------------------------------- details
 

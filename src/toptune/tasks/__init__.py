@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Literal, TypeAlias
 
+from toptune.evaluation.multilabel import LabelEvaluation, LabelMetrics, evaluate_labels
+from toptune.evaluation.regression import NumberEvaluation, evaluate_numbers
 from toptune.images import LabelKind
 from toptune.tasks.base import Targets, Task, TaskName
 from toptune.tasks.classification import (
@@ -16,9 +18,7 @@ from toptune.tasks.classification import (
     training_labels,
     warn_of_lone_images,
 )
-from toptune.tasks.label_evaluation import LabelEvaluation, LabelMetrics, evaluate_labels
 from toptune.tasks.multilabel import LabelPredictions, Multilabel
-from toptune.tasks.number_evaluation import NumberEvaluation, evaluate_numbers
 from toptune.tasks.regression import NumberPredictions, Regression
 
 TaskChoice: TypeAlias = Literal["auto", "classification", "multilabel", "regression"]

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Generic, Literal, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from toptune.decisions import Costs
+from toptune.decisions.costs import Costs
 from toptune.errors import DataError
 from toptune.features import Features
 from toptune.images import ImageSet, Quarantined

@@ -8,10 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toptune.decisions import reach_thresholds, refuse_unknown, threshold_vector
+from toptune.decisions.costs import apply_thresholds, check_known_classes, threshold_vector
+from toptune.decisions.thresholds import (
+    Objective,
+    best_label_threshold,
+    best_thresholds,
+    threshold_for,
+)
 from toptune.errors import DataError
 from toptune.tasks.base import Task, codes_among
-from toptune.thresholds import Objective, best_label_threshold, best_thresholds, wanted_threshold
 
 
 def chosen_thresholds(
@@ -51,15 +56,15 @@ def chosen_thresholds(
     places = {str(label): k for k, label in enumerate(classes)}
     found = {}
     for name, wanted in (("recall", recall or {}), ("precision", precision or {})):
-        refuse_unknown(map(str, wanted), list(places), f"wishes for {name}")
+        check_known_classes(map(str, wanted), list(places), f"wishes for {name}")
         for label, value in wanted.items():
             k = places[str(label)]
             try:
-                found[classes[k]] = wanted_threshold(present[:, k], P[:, k], **{name: value})
+                found[classes[k]] = threshold_for(present[:, k], P[:, k], **{name: value})
             except DataError as error:
                 raise DataError(f"{label}: {error}") from error
     if single:
-        decided = reach_thresholds(P, threshold_vector(found, task.classes))
+        decided = apply_thresholds(P, threshold_vector(found, task.classes))
         _check_reached(task, codes, decided, recall or {}, precision or {})
     return found
 

@@ -9,15 +9,15 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from toptune.decisions import Costs, cost_matrix, decide
+from toptune.decisions.costs import Costs, cost_matrix, decide
 from toptune.errors import DataError, DataWarning
+from toptune.evaluation.classification import Evaluation, evaluate_probabilities
 from toptune.features import Features
 from toptune.images import ImageSet, LabelKind, Quarantined
 from toptune.kernel import KernelClassifier, Rows
 from toptune.kernel.estimators import Kernel
-from toptune.metrics import Evaluation, evaluate_probabilities
-from toptune.predictions import Predictions
 from toptune.tasks.base import Targets, Task, codes_among, labels_of
+from toptune.tasks.predictions import Predictions
 
 _OTHER: dict[LabelKind, str] = {"number": "numbers", "set": "sets of labels"}
 

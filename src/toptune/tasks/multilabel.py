@@ -11,15 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from toptune.decisions import Costs, threshold_vector
+from toptune.decisions.costs import Costs, threshold_vector
 from toptune.errors import DataError, DataWarning
+from toptune.evaluation.multilabel import LabelEvaluation, evaluate_labels
 from toptune.features import Features
 from toptune.images import ImageSet, Quarantined
-from toptune.images.label_kinds import set_of
+from toptune.images.labels import set_of
 from toptune.kernel import KernelClassifier, Rows
 from toptune.kernel.estimators import Kernel
 from toptune.tasks.base import Targets, Task, codes_among, labels_of
-from toptune.tasks.label_evaluation import LabelEvaluation, evaluate_labels
 
 #: From which probability on a label is taken to be there.
 THRESHOLD = 0.5

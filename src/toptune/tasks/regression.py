@@ -10,15 +10,15 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from toptune.decisions import Costs
+from toptune.decisions.costs import Costs
+from toptune.decisions.prediction_sets import conformal_quantile
 from toptune.errors import DataError
+from toptune.evaluation.regression import NumberEvaluation, evaluate_numbers
 from toptune.features import Features
 from toptune.images import ImageSet, Quarantined
 from toptune.kernel import KernelRegressor, Rows
 from toptune.kernel.estimators import Kernel
 from toptune.tasks.base import Targets, Task, labels_of
-from toptune.tasks.number_evaluation import NumberEvaluation, evaluate_numbers
-from toptune.trust.conformal import conformal_quantile
 
 #: Of the intervals that are shown.
 COVERAGE = 0.9

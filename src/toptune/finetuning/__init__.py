@@ -1,0 +1,1 @@
+"""Fine-tuning of whole networks: the baseline."""

@@ -1,0 +1,1 @@
+"""Factorisations, triangular products and conjugate gradient."""

@@ -1,0 +1,1 @@
+"""Selection of kernels, penalties, group weights and centers."""

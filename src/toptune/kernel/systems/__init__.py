@@ -1,0 +1,1 @@
+"""Ridge systems: coefficients and leave-one-out at any penalty."""

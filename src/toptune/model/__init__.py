@@ -1,0 +1,1 @@
+"""The fitted model, and what is done to it."""

@@ -1,0 +1,187 @@
+"""Fine-tuning of the same images, timed, within a budget, and able to go on after a kill."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toptune.errors import StorageError
+from toptune.evaluation.classification import paired_difference
+from toptune.features import load_backbone, make_engine
+from toptune.finetuning.estimator import FineTuner
+from toptune.finetuning.training.loop import TrainingDiverged
+from toptune.finetuning.training.recipe import Machine
+from toptune.finetuning.training.trial import measure_speed, plan_training
+from toptune.images import ImageSet, UnreadableImage, content_hash, read_source
+from toptune.reports.comparison.result import Comparison, FineTuningPlan, MethodOutcome, duration
+from toptune.runtime.energy import EnergyMeter
+from toptune.runtime.memory import peak_memory, reset_peak_memory
+from toptune.tasks import training_labels
+
+_VERSION = 1  # raised when a checkpoint of an older version must not be gone on with
+
+Report: TypeAlias = Callable[[str], None]
+
+
+@dataclass(frozen=True, eq=False)
+class FineTuning:
+    """Fine-tuning of the same images, within a budget in seconds, with its state in a folder."""
+
+    tuner: FineTuner
+    train: ImageSet
+    test: ImageSet
+    budget: float | None
+    folder: Path | None
+
+    def add_to(self, found: Comparison, predicted: NDArray[Any], say: Report) -> Comparison:
+        """Return a comparison to which fine-tuning was added, or why it was skipped.
+
+        Parameters
+        ----------
+        found : Comparison
+            Without it.
+        predicted : ndarray of shape (n,)
+            What top-tuning says of the test images.
+        say : callable
+            Told what is about to happen.
+        """
+        checkpoint = self._checkpoint()
+        plan = _noted(checkpoint)
+        if plan is None:
+            say("fine-tuning: a few training steps to see how long it will take")
+            plan = self._planned(found.n_classes)
+            if self.budget is not None and plan.estimated_seconds > self.budget:
+                return replace(found, plan=plan, skipped=_too_long(plan, self.budget))
+            _note(checkpoint, plan)
+        say(_announcement(plan, self.tuner.epochs))
+        self.tuner.set_params(
+            epochs=plan.epochs,
+            learning_rate="auto" if plan.learning_rate is None else plan.learning_rate,
+            checkpoint=checkpoint,
+        )
+        reset_peak_memory()
+        try:
+            with EnergyMeter() as meter:
+                self.tuner.fit(self.train)
+        except TrainingDiverged as error:
+            _forget(checkpoint)
+            return replace(found, plan=plan, skipped=f"fine-tuning failed: {error}")
+        memory = peak_memory()
+        _forget(checkpoint)
+        start = time.perf_counter()
+        answers = self.tuner.classify(self.test)
+        predict_seconds = time.perf_counter() - start
+        place = {name: i for i, name in enumerate(self.test.ids)}
+        rows = np.array([place[name] for name in answers.ids])
+        tested = self.test.subset(rows)
+        y = training_labels(tested, {})
+        return replace(
+            found,
+            fine_tuning=MethodOutcome(
+                accuracy=float((answers.labels == y).mean()),
+                seconds=self.tuner.seconds_,
+                predict_seconds=predict_seconds,
+                peak_memory=memory,
+                energy_kwh=None if plan.resumed else meter.kwh,  # that before a kill is not known
+            ),
+            skipped=None,
+            plan=replace(plan, learning_rate=self.tuner.learning_rate_),
+            difference=paired_difference(
+                y,
+                answers.labels,
+                predicted[rows],
+                groups=tested.groups,
+                random_state=self.tuner.random_state,
+            ),
+        )
+
+    def _planned(self, n_classes: int) -> FineTuningPlan:
+        """Measure the speed, and choose what fits into the budget."""
+        backbone = load_backbone(self.tuner.backbone)
+        engine = make_engine(backbone, precision=self.tuner.precision)
+        machine = Machine(engine.device, engine.precision)
+        recipe = self.tuner._recipe()
+        speed = measure_speed(backbone, self.train, recipe, machine, n_classes=n_classes)
+        plan = plan_training(speed, len(self.train), recipe=recipe, budget=self.budget)
+        return FineTuningPlan(
+            epochs=plan.epochs,
+            learning_rate=plan.learning_rate,
+            estimated_seconds=plan.seconds,
+            reduced=plan.learning_rate is not None,
+        )
+
+    def _checkpoint(self) -> Path | None:
+        """Return the file of this fit's state: another one for other images or settings."""
+        if self.folder is None:
+            return None
+        tuner = self.tuner
+        settings = [tuner.backbone, tuner.epochs, tuner.flip, tuner.random_state, self.budget]
+        digest = hashlib.sha256(json.dumps([_VERSION, *map(str, settings)]).encode())
+        names = (self.train.ids, training_labels(self.train, {}), self.train.groups)
+        digest.update(
+            json.dumps([None if n is None else list(map(str, n)) for n in names]).encode()
+        )
+        for source in self.train.sources:
+            with suppress(UnreadableImage):
+                digest.update(content_hash(read_source(source)))
+        return self.folder / "comparisons" / f"{digest.hexdigest()[:32]}.checkpoint"
+
+
+def _noted(checkpoint: Path | None) -> FineTuningPlan | None:
+    """Return the plan of a fit that was interrupted, if there is one to go on with."""
+    if checkpoint is None or not checkpoint.exists():
+        return None
+    try:
+        document = json.loads(_notes(checkpoint).read_text(encoding="utf-8"))
+        return replace(FineTuningPlan(**document), resumed=True)
+    except (OSError, ValueError, TypeError):
+        checkpoint.unlink(missing_ok=True)  # without its plan it is of no use
+        return None
+
+
+def _note(checkpoint: Path | None, plan: FineTuningPlan) -> None:
+    """Write the plan beside the checkpoint: a second trial would measure another speed."""
+    if checkpoint is None:
+        return
+    try:
+        checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        _notes(checkpoint).write_text(json.dumps(asdict(plan)), encoding="utf-8")
+    except OSError as error:
+        raise StorageError(f"cannot write {_notes(checkpoint)}: {error.strerror}") from error
+
+
+def _notes(checkpoint: Path) -> Path:
+    return checkpoint.with_suffix(".json")
+
+
+def _forget(checkpoint: Path | None) -> None:
+    if checkpoint is not None:
+        checkpoint.unlink(missing_ok=True)
+        _notes(checkpoint).unlink(missing_ok=True)
+
+
+def _announcement(plan: FineTuningPlan, asked: int) -> str:
+    if plan.resumed:
+        return "fine-tuning: going on where it was interrupted"
+    rate = "three learning rates tried" if plan.learning_rate is None else "one learning rate"
+    some = "" if plan.epochs == asked else f" of {asked}"
+    epochs = f"{plan.epochs}{some} {'epoch' if plan.epochs == 1 else 'epochs'}"
+    shorter = ", shortened to fit the budget" if plan.reduced else ""
+    return f"fine-tuning: about {duration(plan.estimated_seconds)} ({epochs}, {rate}{shorter})"
+
+
+def _too_long(plan: FineTuningPlan, budget: float) -> str:
+    epochs = "1 epoch" if plan.epochs == 1 else f"{plan.epochs} epochs"
+    return (
+        f"fine-tuning was skipped: {epochs} at one learning rate would have taken about "
+        f"{duration(plan.estimated_seconds)}, more than the budget of {duration(budget)}"
+    )

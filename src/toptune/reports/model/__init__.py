@@ -1,0 +1,10 @@
+"""What a model is worth, on one page: accuracy, confusions, probabilities, errors, doubtful labels.
+
+`building` asks the model, `page` draws the answers.
+"""
+
+from toptune.reports.model.compute import build_report
+from toptune.reports.model.page import report_page
+from toptune.reports.model.result import Disagreement, FeatureMap, Report
+
+__all__ = ["Disagreement", "FeatureMap", "Report", "build_report", "report_page"]

@@ -1,0 +1,1 @@
+"""Files, progress, memory, energy and versions: nothing of the domain."""

@@ -1,1 +1,0 @@
-"""Which answers and which labels to trust: pure functions of probabilities, scores and features."""

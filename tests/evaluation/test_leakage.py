@@ -1,0 +1,37 @@
+"""Groups of near-duplicates that hold what they should not, against a loop."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from toptune.evaluation.leakage import mixed_groups, near_duplicates
+
+
+@given(rows=st.lists(st.tuples(st.integers(0, 6), st.sampled_from("xyz")), min_size=1, max_size=30))
+@settings(deadline=None, max_examples=60)
+def test_mixed_groups_are_those_of_a_loop(rows: list[tuple[int, str]]) -> None:
+    codes = np.array([code for code, _ in rows])
+    values = [value for _, value in rows]
+    expected = []
+    for code in set(codes.tolist()):
+        members = [i for i, (other, _) in enumerate(rows) if other == code]
+        if len({values[i] for i in members}) > 1:
+            expected.append(members)
+    found = mixed_groups(codes, values)
+    assert sorted(rows.tolist() for rows in found) == sorted(expected)
+    sizes = [len(rows) for rows in found]
+    assert sizes == sorted(sizes, reverse=True)
+
+
+def test_the_layer_that_is_named_decides() -> None:
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(12, 20)).astype(np.float16)
+    X[3, 10:] = X[7, 10:]  # twins in the second layer alone
+    layers = {"early": 10, "last": 10}
+    by_last = near_duplicates(X, layers, None, layer="last")
+    assert by_last[3] == by_last[7]
+    assert len(np.unique(by_last)) == 11
+    for layer in ("early", "none"):
+        assert len(np.unique(near_duplicates(X, layers, None, layer=layer))) == 12
