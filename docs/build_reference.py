@@ -123,7 +123,7 @@ def _entry(title: str, text: str) -> str:
 
 def _commands() -> Iterator[str]:
     """Help of every command, from the annotations that Typer reads as well."""
-    app = import_module("toptune.cli.app").app
+    app = import_module("toptune.cli.app").application()
     for command in app.registered_commands:
         function = inspect.unwrap(command.callback)
         hints = get_type_hints(function, include_extras=True)

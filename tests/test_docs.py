@@ -17,7 +17,7 @@ from urllib.parse import unquote
 import pytest
 import typer
 
-from toptune.cli.app import app
+from toptune.cli.app import application
 
 ROOT = Path(__file__).parents[1]
 WRITTEN = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/concepts.md", "docs/how-to.md")
@@ -246,7 +246,7 @@ def public() -> dict[str, Any]:
 @cache
 def options() -> dict[str, set[str]]:
     """Options of every command."""
-    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    commands = typer.main.get_command(application()).commands  # type: ignore[attr-defined]
     return {
         name: {"--help", "--debug"}.union(*(p.opts for p in command.params))
         for name, command in commands.items()

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from digit_labels import WRONG
-from page_checks import Page
 from sklearn.base import clone
 
+from page_checks import Page
 from toptune import TopTuner
 from toptune.errors import DataError, NotKeptError
 from toptune.evaluation.learning_curve import nested_subsets

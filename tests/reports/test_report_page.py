@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from page_checks import Page
 
+from page_checks import Page
 from toptune.evaluation.classification import evaluate_probabilities
 from toptune.reports.model import FeatureMap, Report, report_page
 from toptune.reports.model.figures import DISTINCT, mark_of, named_classes

@@ -4,6 +4,9 @@ Exit codes: 0 done, 2 something the user can mend (one line on standard error), 
 1 a defect of toptune. `--debug` anywhere on the line shows the traceback, under the same codes.
 
 Heavy libraries are imported inside the commands, so that `toptune --help` answers at once.
+
+Other packages add commands by an entry point of the group `toptune.commands`. It names a function
+that takes the Typer application; its module must import heavy libraries only inside functions.
 """
 
 from __future__ import annotations
@@ -13,6 +16,8 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable
+from functools import cache
+from importlib.metadata import entry_points
 from typing import Annotated
 
 import typer
@@ -23,20 +28,18 @@ from toptune.cli import (
     changes,
     compare,
     data,
-    datasets,
     doctor,
     explain,
     model,
     report,
-    study,
 )
 from toptune.errors import ToptuneError
 
 
-def _interruptible(
+def interruptible(
     command: Callable[..., None], *, kept: str = "what was extracted is kept in the cache"
 ) -> Callable[..., None]:
-    """`command` with an exit code and a line of its own for Ctrl-C, which Typer would swallow."""
+    """Wrap a command: Ctrl-C, which Typer would swallow, prints what is kept and exits with 130."""
 
     @functools.wraps(command)
     def run(*args: object, **kwargs: object) -> None:
@@ -73,23 +76,20 @@ for command in (
     doctor.demo,
     doctor.doctor,
 ):
-    app.command()(_interruptible(command))
+    app.command()(interruptible(command))
 app.command()(
-    _interruptible(
+    interruptible(
         compare.compare, kept="the same command goes on from the last epoch of fine-tuning"
     )
 )
 
-app.command()(_interruptible(datasets.datasets, kept="what was fetched as a whole is kept"))
 
-studies = typer.Typer(
-    help="Many training processes over many data sets, resumable, and what they say.",
-    no_args_is_help=True,
-)
-for part in (study.run, study.status, study.report):
-    kept = "what has ended is recorded, and the same command goes on from there"
-    studies.command()(_interruptible(part, kept=kept))
-app.add_typer(studies, name="study")
+@cache
+def application() -> typer.Typer:
+    """Return the application with the commands that other packages add by entry points."""
+    for point in entry_points(group="toptune.commands"):
+        point.load()(app)
+    return app
 
 
 def _print_version(wanted: bool) -> None:
@@ -118,7 +118,7 @@ def main() -> None:
     if not debug:
         warnings.showwarning = _show_warning
     try:
-        app()
+        application()()
     except ToptuneError as error:
         if debug:
             traceback.print_exc()

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from explain_helpers import SIDE, scene
 from PIL import Image
 
+from explain_helpers import SIDE, scene
 from toptune import TopTuner
 
 

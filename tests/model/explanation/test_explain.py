@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from explain_helpers import scene
 from PIL import Image
 from sklearn.exceptions import NotFittedError
 
+from explain_helpers import scene
 from toptune import TopTuner
 from toptune.errors import DataError
 from toptune.images import from_arrays

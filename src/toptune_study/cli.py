@@ -1,17 +1,26 @@
-"""`toptune study run`, `status` and `report`."""
+"""`toptune datasets`, and `toptune study run`, `status` and `report`.
+
+The entry point that adds these commands to `toptune` is in the group `toptune.commands`.
+"""
 
 from __future__ import annotations
 
+import functools
 import time
+from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
 from toptune.cli import options, output
+from toptune.cli.app import interruptible
+from toptune.errors import DataError
 
 if TYPE_CHECKING:
     from toptune_study.runner import Status
@@ -20,6 +29,72 @@ Study = Annotated[Path, typer.Argument(help="Folder with the study's plan.yaml."
 
 #: Failed cells listed on the screen; JSON has them all.
 _SHOWN = 10
+#: Of what the registry says, in JSON.
+_DESCRIPTION = {
+    "name",
+    "title",
+    "classes",
+    "images",
+    "split",
+    "flip",
+    "licence",
+    "source",
+    "citation",
+}
+
+
+def datasets(
+    fetch: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--fetch",
+            metavar="NAME",
+            help="Download this public data set into the folder that TOPTUNE_DATA names, and list "
+            "it alone; may be given several times.",
+        ),
+    ] = None,
+    json: options.Json = False,
+) -> None:
+    """List the data sets of studies and where they are. Nothing is downloaded but what you name."""
+    from toptune_study.datasets import dataset_info, registry, whereabouts
+    from toptune_study.fetching import fetch_dataset
+
+    names = list(fetch or registry())
+    for name in names:
+        dataset_info(name)  # a slip in the last name is told before the first is fetched
+    for name in fetch or ():
+        if whereabouts(name).state != "here":
+            fetch_dataset(name)
+    rows = [(dataset_info(name), whereabouts(name)) for name in names]
+    if json:
+        found = [info.model_dump(include=_DESCRIPTION) | vars(place) for info, place in rows]
+        output.print_json({"datasets": found})
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in ("name", "classes", "images", "split", "licence", "state", "where"):
+        right = column in ("classes", "images")
+        table.add_column(
+            column,
+            justify="right" if right else "left",
+            no_wrap=column in ("name", "state"),
+            overflow="fold",
+        )
+    for info, place in rows:
+        table.add_row(
+            info.name,
+            str(info.classes),
+            str(info.images),
+            info.split,
+            escape(info.licence),
+            place.state,
+            escape(place.where),
+        )
+    output.console.print(table)
+    output.console.print(
+        "fetchable: toptune datasets --fetch NAME. missing: put your copy into the folder that "
+        "TOPTUNE_DATA names, as NAME/CLASS/FILE or NAME/train/CLASS/FILE and NAME/test/CLASS/FILE.",
+        markup=False,
+    )
 
 
 def run(
@@ -139,3 +214,36 @@ def _table(status: Status, *, rate: float = 0.0) -> Table:
         left = output.seconds((total - done - failed) / rate)
         table.caption = f"{60 * rate:.0f} cells per minute, about {left} to go"
     return table
+
+
+#: Packages of the extra `study`.
+_EXTRA = ("pandas", "scikit_posthocs")
+
+
+def _needs_extra(command: Callable[..., None]) -> Callable[..., None]:
+    """Wrap a command: without the packages of the extra `study` it says how to get them."""
+
+    @functools.wraps(command)
+    def run(*args: object, **kwargs: object) -> None:
+        missing = [name for name in _EXTRA if find_spec(name) is None]
+        if missing:
+            raise DataError(
+                "toptune study needs the extra study: pip install 'toptune[study]' "
+                f"(missing: {', '.join(missing)})"
+            )
+        command(*args, **kwargs)
+
+    return run
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the commands to the application of `toptune`."""
+    app.command()(interruptible(datasets, kept="what was fetched as a whole is kept"))
+    studies = typer.Typer(
+        help="Many training processes over many data sets, resumable, and what they say.",
+        no_args_is_help=True,
+    )
+    for command in (run, status, report):
+        kept = "what has ended is recorded, and the same command goes on from there"
+        studies.command()(interruptible(_needs_extra(command), kept=kept))
+    app.add_typer(studies, name="study")
