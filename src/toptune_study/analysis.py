@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from toptune.errors import DataError
-from toptune.evaluation import classification as metrics
+from toptune.evaluation import intervals as metrics
 from toptune_study import inference
 from toptune_study.costs import (
     Energy,

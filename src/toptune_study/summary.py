@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from toptune.errors import DataError
-from toptune.evaluation import classification as metrics
+from toptune.evaluation import intervals as metrics
 from toptune_study.analysis import (
     Cells,
     Column,

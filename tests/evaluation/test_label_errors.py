@@ -16,7 +16,7 @@ from toptune.kernel import KernelClassifier
 
 @given(n=st.integers(1, 30), c=st.integers(2, 5), seed=st.integers(0, 10**6))
 @settings(deadline=None, max_examples=50)
-def test_suspects_are_those_of_a_loop(n: int, c: int, seed: int) -> None:
+def test_suspected_labels_any_problem_equals_loop(n: int, c: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     P, y = rng.dirichlet(np.ones(c), size=n), rng.integers(0, c, n)
     usual = [np.mean(P[y == k, k]) if (y == k).any() else 1.0 for k in range(c)]
@@ -34,7 +34,7 @@ def test_suspects_are_those_of_a_loop(n: int, c: int, seed: int) -> None:
     assert [tuple(row) for row in got] == expected
 
 
-def test_changed_labels_of_digits_are_found() -> None:
+def test_suspected_labels_changed_digits_are_ranked_first() -> None:
     X, y = load_digits(return_X_y=True)
     X, y = X[:600], y[:600].copy()
     rng = np.random.default_rng(0)
@@ -49,12 +49,12 @@ def test_changed_labels_of_digits_are_found() -> None:
     assert found.confident[:20].all()
 
 
-def test_certain_labels_are_no_suspects() -> None:
+def test_suspected_labels_ties_are_no_evidence() -> None:
     assert len(suspected_labels([[0.9, 0.1], [0.5, 0.5]], [0, 1])) == 0  # a tie is no evidence
 
 
-def test_rounding_raises_no_suspicion() -> None:
-    """Found in use: all of 16 labels suspected by a model that gave 0.200 to each of 5 classes."""
+def test_suspected_labels_uninformative_model_suspects_nothing() -> None:
+    """A model that gives 0.200 to each of 5 classes must not suspect all labels."""
     y = np.arange(16) % 5
     P = np.full((16, 5), 0.2) - 1e-6 * np.eye(5)[y]  # leave-one-out is always wrong
     assert len(suspected_labels(P, y)) == 0
@@ -71,6 +71,6 @@ def test_rounding_raises_no_suspicion() -> None:
         (([[0.5, 0.5]], [-1]), "got -1 to -1"),
     ],
 )
-def test_bad_input_is_named(arguments: Any, message: str) -> None:
+def test_suspected_labels_bad_input_raises(arguments: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         suspected_labels(*arguments)

@@ -1,4 +1,4 @@
-"""Learning curves: known power laws are found again, and what cannot be known is not told."""
+"""Learning curves: known power laws are recovered, and no forecast is given without evidence."""
 
 from __future__ import annotations
 
@@ -9,8 +9,13 @@ import numpy as np
 import pytest
 from scipy.optimize import nnls
 
-from toptune.evaluation import learning_curve
-from toptune.evaluation.learning_curve import extrapolate, fit_power_law, nested_subsets
+from toptune.evaluation.learning_curve import (
+    EXPONENTS,
+    extrapolate,
+    fit_power_law,
+    nested_subsets,
+    resampled_errors,
+)
 
 SIZES = [50, 100, 200, 400]
 
@@ -34,7 +39,7 @@ def law(a: float, b: float, c: float) -> list[float]:
 
 
 @pytest.mark.parametrize(("a", "b", "c"), [(0, 2, 0.5), (0.1, 3, 0.8), (0.02, 0.6, 0.25)])
-def test_a_known_power_law_is_found_again(a: float, b: float, c: float) -> None:
+def test_fit_power_law_exact_law_is_recovered(a: float, b: float, c: float) -> None:
     found = fit_power_law(SIZES, law(a, b, c), 10_000)
     # Exponents lie 1.26 % apart, and a and b follow.
     assert found.c == pytest.approx(c, rel=0.0126)
@@ -43,7 +48,7 @@ def test_a_known_power_law_is_found_again(a: float, b: float, c: float) -> None:
         assert found.a + found.b * n**-found.c == pytest.approx(a + b * n**-c, abs=5e-4)
 
 
-def test_the_fit_is_the_best_of_its_grid() -> None:
+def test_fit_power_law_noise_equals_best_of_grid() -> None:
     """Against non-negative least squares of SciPy, exponent by exponent."""
     rng = np.random.default_rng(0)
     t = np.array(SIZES) / SIZES[-1]
@@ -52,15 +57,17 @@ def test_the_fit_is_the_best_of_its_grid() -> None:
         w = 1 / (y * (1 - y) + 1 / 100)
         w /= w.sum()
         best = np.inf
-        for c in learning_curve._EXPONENTS:
+        for c in EXPONENTS:
             X = np.stack([np.ones(4), t**-c], axis=1) * np.sqrt(w)[:, None]
             best = min(best, nnls(X, np.sqrt(w) * y)[1] ** 2)
-        a, b, c = (v[0] for v in learning_curve._fits(t, y[None], 100))
-        assert min(a, b) >= 0
-        assert float(w @ (y - a - b * t**-c) ** 2) == pytest.approx(best, rel=1e-6, abs=1e-12)
+        found = fit_power_law(t, y, 100)
+        assert min(found.a, found.b) >= 0
+        assert float(w @ (y - found.a - found.b * t**-found.c) ** 2) == pytest.approx(
+            best, rel=1e-6, abs=1e-12
+        )
 
 
-def test_a_fit_needs_three_sizes() -> None:
+def test_fit_power_law_two_sizes_raises() -> None:
     with pytest.raises(ValueError, match="needs 3 sizes, got 2"):
         fit_power_law([1, 2], [0.5, 0.4], 10)
 
@@ -68,7 +75,7 @@ def test_a_fit_needs_three_sizes() -> None:
 # --------------------------------------------------------------------------------- the forecasts
 
 
-def test_a_clear_curve_is_extrapolated() -> None:
+def test_extrapolate_clear_curve_interval_holds_truth() -> None:
     truth = law(0.02, 2.0, 0.5)
     found = extrapolate(SIZES, drawn(truth, 4000))
     assert found.status == "power law"
@@ -81,7 +88,7 @@ def test_a_clear_curve_is_extrapolated() -> None:
         assert forecast.low < forecast.gain < forecast.high  # type: ignore[operator]
 
 
-def test_most_intervals_hold_the_truth() -> None:
+def test_extrapolate_many_seeds_most_intervals_hold_truth() -> None:
     truth = law(0.02, 2.0, 0.5)
     gain = truth[-1] - (0.02 + 2.0 * 800**-0.5)
     forecasts = [
@@ -96,14 +103,14 @@ def test_most_intervals_hold_the_truth() -> None:
     assert hits / len(told) >= 0.8
 
 
-def test_a_curve_that_does_not_fall_is_flat() -> None:
+def test_extrapolate_error_without_fall_is_flat() -> None:
     for errors in ([0.2] * 4, [0.2, 0.21, 0.2, 0.2], [0.3, 0.2, 0.1, 0.0]):
         found = extrapolate(SIZES, drawn(errors, 300, sd=0.0 if errors[-1] == 0 else 0.01))
         assert (found.status, found.law) == ("flat", None)
         assert [f.gain for f in found.forecasts] == [None, None]
 
 
-def test_few_test_images_say_nothing() -> None:
+def test_extrapolate_few_test_images_gives_no_forecast() -> None:
     for seed in range(6):
         found = extrapolate(SIZES, drawn(law(0.05, 2.0, 0.5), 12, seed=seed), n_resamples=500)
         assert found.status in ("not identified", "flat")
@@ -111,13 +118,13 @@ def test_few_test_images_say_nothing() -> None:
         assert all(f.gain is f.low is f.high is None for f in found.forecasts)
 
 
-def test_two_sizes_are_too_few() -> None:
+def test_extrapolate_two_sizes_is_too_few() -> None:
     found = extrapolate(SIZES[:2], drawn([0.4, 0.2], 1000), multiples=(3,))
     assert found.status == "too few sizes"
     assert [f.multiple for f in found.forecasts] == [3]
 
 
-def test_the_bootstrap_draws_units_and_draws_together() -> None:
+def test_resampled_errors_small_problem_equals_enumeration() -> None:
     """Against all samples of 3 units and 2 draws, each as probable as the next."""
     rng = np.random.default_rng(0)
     wrong = (rng.random((2, 3, 5)) < 0.5).astype(float)
@@ -127,13 +134,13 @@ def test_the_bootstrap_draws_units_and_draws_together() -> None:
         columns = np.concatenate([np.flatnonzero(unit == u) for u in units])
         for draws in itertools.product(range(2), repeat=2):
             rates.append(wrong[list(draws)][:, :, columns].mean(axis=(0, 2)))
-    found = learning_curve._resampled_errors(wrong, unit, 40_000, np.random.default_rng(1))
+    found = resampled_errors(wrong, unit, 40_000, np.random.default_rng(1))
     # Means of 40,000 numbers in [0, 1]: standard errors of at most 0.0025, four of them.
     assert found.mean(axis=0) == pytest.approx(np.mean(rates, axis=0), abs=0.01)
     assert np.cov(found.T) == pytest.approx(np.cov(np.array(rates).T, bias=True), abs=0.01)
 
 
-def test_copies_of_test_images_narrow_nothing_where_they_are_groups() -> None:
+def test_extrapolate_copies_in_groups_keep_interval() -> None:
     wrong = drawn(law(0.02, 2.0, 0.5), 1500)
     once = extrapolate(SIZES, wrong)
     copies = extrapolate(SIZES, np.repeat(wrong, 3, axis=2), groups=np.repeat(range(1500), 3))
@@ -150,7 +157,7 @@ def test_copies_of_test_images_narrow_nothing_where_they_are_groups() -> None:
         (np.zeros((5, 4, 10)), {"groups": [1]}, r"groups must have shape \(10,\)"),
     ],
 )
-def test_shapes_that_do_not_fit_are_named(
+def test_extrapolate_bad_shapes_raise(
     wrong: np.ndarray, more: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
@@ -162,7 +169,7 @@ def test_shapes_that_do_not_fit_are_named(
 FRACTIONS = [0.125, 0.25, 0.5, 1.0]
 
 
-def test_subsets_are_nested_and_stratified() -> None:
+def test_nested_subsets_classes_are_nested_and_stratified() -> None:
     labels = np.array(["a"] * 80 + ["b"] * 16 + ["c"] * 3 + ["d"])
     subsets = nested_subsets(labels, FRACTIONS, random_state=3)
     for small, large in itertools.pairwise(subsets):
@@ -178,7 +185,7 @@ def test_subsets_are_nested_and_stratified() -> None:
     assert not np.array_equal(other[0], subsets[0])
 
 
-def test_groups_are_taken_whole() -> None:
+def test_nested_subsets_groups_are_whole() -> None:
     rng = np.random.default_rng(0)
     labels = np.repeat(["a", "b"], 60)
     groups = np.concatenate([rng.integers(0, 20, 60), rng.integers(15, 40, 60)])
@@ -193,14 +200,14 @@ def test_groups_are_taken_whole() -> None:
         assert len(subsets[0]) < len(subsets[1]) < len(subsets[2]) < 120
 
 
-def test_groups_of_one_image_are_no_groups() -> None:
+def test_nested_subsets_groups_of_one_equal_no_groups() -> None:
     labels = np.repeat(["a", "b"], 40)
     alone = nested_subsets(labels, FRACTIONS)
     grouped = nested_subsets(labels, FRACTIONS, groups=np.arange(80))
     assert all(np.array_equal(a, b) for a, b in zip(alone, grouped, strict=True))
 
 
-def test_what_cannot_be_drawn_is_named() -> None:
+def test_nested_subsets_bad_input_raises() -> None:
     for fraction in (0, 1.5):
         with pytest.raises(ValueError, match=r"fractions must be in \(0, 1\]"):
             nested_subsets(["a"], [fraction])

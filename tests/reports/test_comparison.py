@@ -16,7 +16,7 @@ import pytest
 
 from toptune import TopTuner
 from toptune.errors import DataError, DataWarning, StorageError
-from toptune.evaluation.classification import PairedDifference
+from toptune.evaluation.intervals import PairedDifference
 from toptune.evaluation.learning_curve import Extrapolation, Forecast, PowerLaw
 from toptune.finetuning.estimator import FineTuner
 from toptune.finetuning.training import fitting as fitting_module

@@ -1,16 +1,15 @@
-"""How good predictions are: pure functions of true labels and class probabilities.
-
-Letters: n samples, c classes, u units (samples, or groups of them) that are independent.
-"""
+"""Metrics of class probabilities against true labels. Letters: n samples, c classes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from toptune.runtime.plain import plain_fields
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ class ReliabilityBin:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What `evaluate_probabilities` found.
+    """Metrics of a classifier on labelled samples.
 
     Attributes
     ----------
@@ -93,18 +92,9 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain numbers, strings and lists, ready for JSON; mean_cost with costs only."""
-        cost = {} if self.mean_cost is None else {"mean_cost": self.mean_cost}
-        return cost | {
-            "accuracy": self.accuracy,
-            "balanced_accuracy": self.balanced_accuracy,
-            "log_loss": self.log_loss,
-            "ece": self.ece,
-            "n": self.n,
-            "classes": self.classes,
-            "confusion_matrix": self.confusion_matrix.tolist(),
-            "per_class": {str(label): asdict(row) for label, row in self.per_class.items()},
-            "reliability": [asdict(row) for row in self.reliability],
-        }
+        found = plain_fields(self)
+        cost = found.pop("mean_cost")
+        return found if cost is None else {"mean_cost": cost} | found
 
 
 def evaluate_probabilities(
@@ -190,7 +180,7 @@ def evaluate_probabilities(
 def reliability_table(
     y_true: ArrayLike, proba: ArrayLike, *, n_bins: int = RELIABILITY_BINS
 ) -> tuple[ReliabilityBin, ...]:
-    """Accuracy of the answers by their top probability, in bins of equal width.
+    """Compute the accuracy of the answers by their top probability, in bins of equal width.
 
     Parameters
     ----------
@@ -240,7 +230,7 @@ def reliability_table(
 def expected_calibration_error(
     y_true: ArrayLike, proba: ArrayLike, *, n_bins: int = RELIABILITY_BINS
 ) -> float:
-    """How far top probabilities are from the share of right answers, on average.
+    """Compute the mean distance of top probabilities from the share of right answers.
 
     Parameters
     ----------
@@ -276,141 +266,3 @@ def _calibration_gap(bins: Sequence[ReliabilityBin]) -> float:
         if confidence is not None and accuracy is not None
     )
     return sum(gaps) / total
-
-
-@dataclass(frozen=True)
-class PairedDifference:
-    """What `paired_difference` found.
-
-    Attributes
-    ----------
-    difference : float
-        Accuracy of a less accuracy of b.
-    low, high : float
-        95 % interval of the difference.
-    p_value : float
-        Two-sided, of a difference that is zero.
-    n : int
-        Number of samples.
-    """
-
-    difference: float
-    low: float
-    high: float
-    p_value: float
-    n: int
-
-
-def paired_difference(
-    y_true: ArrayLike,
-    predicted_a: ArrayLike,
-    predicted_b: ArrayLike,
-    *,
-    groups: ArrayLike | None = None,
-    n_resamples: int = 10_000,
-    random_state: int = 0,
-) -> PairedDifference:
-    """Compare the accuracy of two classifiers on the same samples.
-
-    Parameters
-    ----------
-    y_true, predicted_a, predicted_b : array-like of shape (n,)
-        True labels and those that a and b predicted.
-    groups : array-like of shape (n,), optional
-        What belongs together: images of one object, frames of one video. Then groups, not samples,
-        are taken to be independent.
-    n_resamples : int, default=10_000
-        Bootstrap samples.
-    random_state : int, default=0
-        Seed of the bootstrap.
-
-    Returns
-    -------
-    PairedDifference
-
-    Raises
-    ------
-    ValueError
-        If the shapes differ, there are fewer than two samples (or groups), or `n_resamples` < 1.
-
-    Notes
-    -----
-    The interval is that of the percentile bootstrap: samples, or whole groups, are drawn with
-    replacement. It has no width where a and b are right about the same samples.
-
-    The p-value is exact. Were both equally good, each unit's difference would be as likely with the
-    other sign; p is the part of all 2^u assignments of signs whose sum is at least as far from zero
-    as the one observed. Without groups this is McNemar's exact test.
-
-    Examples
-    --------
-    >>> from toptune.evaluation.classification import paired_difference
-    >>> found = paired_difference([0] * 10, [0] * 9 + [1], [0] * 4 + [1] * 6)
-    >>> found.difference, round(found.p_value, 4)
-    (0.5, 0.0625)
-    """
-    y, a, b = (np.asarray(values) for values in (y_true, predicted_a, predicted_b))
-    if y.ndim != 1 or a.shape != y.shape or b.shape != y.shape:
-        raise ValueError(
-            "true and predicted labels must be of one shape (n,), got "
-            f"{y.shape}, {a.shape} and {b.shape}"
-        )
-    members = np.arange(len(y)) if groups is None else np.asarray(groups)
-    if members.shape != y.shape:
-        raise ValueError(f"groups must have shape {y.shape}, got {members.shape}")
-    if n_resamples < 1:
-        raise ValueError(f"n_resamples must be >= 1, got {n_resamples}")
-    _, unit, sizes = np.unique(members, return_inverse=True, return_counts=True)
-    if len(sizes) < 2:
-        what = "samples" if groups is None else "groups"
-        raise ValueError(f"a comparison needs at least two {what}, got {len(sizes)}")
-    better = (a == y).astype(np.intp) - (b == y)
-    sums = np.bincount(unit, weights=better).astype(np.intp)  # (u,)
-    low, high = resampled_interval(sums, sizes, n_resamples, np.random.default_rng(random_state))
-    return PairedDifference(
-        difference=float(better.mean()),
-        low=low,
-        high=high,
-        p_value=_sign_flip_p_value(sums),
-        n=len(y),
-    )
-
-
-def resampled_interval(
-    sums: NDArray[np.intp],  # (u,)
-    sizes: NDArray[np.intp],  # (u,)
-    n_resamples: int,
-    generator: np.random.Generator,
-) -> tuple[float, float]:
-    """Return the 95 % interval of sum / size, units drawn with replacement.
-
-    How often each kind of unit (same sum, same size) is drawn is multinomial, and there are few.
-    """
-    kinds, counts = np.unique(np.stack([sums, sizes]), axis=1, return_counts=True)
-    step = max(1, 10_000_000 // len(counts))  # bounds the memory
-    means = []
-    for first in range(0, n_resamples, step):
-        drawn = generator.multinomial(
-            counts.sum(), counts / counts.sum(), size=min(step, n_resamples - first)
-        )
-        total, size = (drawn @ kinds.T).T
-        means.append(total / size)
-    low, high = np.quantile(np.concatenate(means), [0.025, 0.975])
-    return float(low), float(high)
-
-
-def _sign_flip_p_value(sums: NDArray[np.intp]) -> float:  # sums: (u,)
-    """Probability that the sum, each unit's sign drawn anew, is as far from zero or farther."""
-    from scipy.signal import convolve
-    from scipy.stats import binom
-
-    chances = np.ones(1)  # of the sums -s, -s + 1, ..., s
-    sizes, counts = np.unique(np.abs(sums[sums != 0]), return_counts=True)
-    for size, m in zip(sizes.tolist(), counts.tolist(), strict=True):
-        # m units of one size: their sum is size (2 k - m), k of them being positive.
-        part = np.zeros(2 * size * m + 1)
-        part[:: 2 * size] = binom.pmf(np.arange(m + 1), m, 0.5)
-        chances = convolve(chances, part)
-    middle = len(chances) // 2
-    distance = np.abs(np.arange(len(chances)) - middle)
-    return float(min(1.0, chances[distance >= abs(int(sums.sum()))].sum()))

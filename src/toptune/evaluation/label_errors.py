@@ -1,4 +1,4 @@
-"""Which labels are probably wrong, from the probabilities of models that did not see them.
+"""Detection of wrong labels from out-of-sample probabilities.
 
 Leave-one-out probabilities are what cross-validated ones are to confident learning (Northcutt,
 Jiang and Chuang 2021, arXiv 1911.00068), without the folds. Its threshold of class k is the mean
@@ -51,7 +51,7 @@ class SuspectedLabels:
 
 
 def label_suspicion(proba: ArrayLike, codes: ArrayLike) -> NDArray[np.float64]:
-    """How improbable each label is, compared with other labels of its class.
+    """Score how improbable each label is, compared with other labels of its class.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ def suspected_labels(proba: ArrayLike, codes: ArrayLike) -> SuspectedLabels:
 
 
 def weak_evidence(proba: ArrayLike, codes: ArrayLike) -> str:
-    """Say why suspicions have little to rest on, or nothing where they have.
+    """Return a warning if the model is no better than the largest class, else an empty string.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""How the error falls with the number of images, and what more of them would bring.
+"""Learning curves: the error as a power law of the number of images, and its extrapolation.
 
     error(n) = a + b n^-c,    a >= 0, b >= 0, c > 0
 
@@ -20,10 +20,8 @@ from numpy.typing import ArrayLike, NDArray
 
 _Floats = NDArray[np.float64]
 
-Status = Literal["power law", "flat", "not identified", "too few sizes"]
-
 #: Exponents tried. Beyond the last, all of the fall is over at once.
-_EXPONENTS = np.geomspace(0.02, 3.0, 400)
+EXPONENTS = np.geomspace(0.02, 3.0, 400)
 
 #: Sizes that a curve needs: as many as it has unknowns.
 LEAST_SIZES = 3
@@ -43,14 +41,14 @@ class PowerLaw:
 
 @dataclass(frozen=True)
 class Forecast:
-    """What so many times the images would bring.
+    """Expected gain in accuracy with a multiple of the present images.
 
     Attributes
     ----------
     multiple : float
         Of the present number of images.
     gain, low, high : float or None
-        Accuracy gained and its 95 % interval; None where the curve does not tell.
+        Accuracy gained and its 95 % interval; None where the curve does not identify them.
     """
 
     multiple: float
@@ -61,7 +59,7 @@ class Forecast:
 
 @dataclass(frozen=True)
 class Extrapolation:
-    """What `extrapolate` found.
+    """Extrapolation of a learning curve.
 
     Attributes
     ----------
@@ -74,7 +72,7 @@ class Extrapolation:
         One per multiple.
     """
 
-    status: Status
+    status: Literal["power law", "flat", "not identified", "too few sizes"]
     law: PowerLaw | None
     forecasts: tuple[Forecast, ...]
 
@@ -182,7 +180,7 @@ def extrapolate(
     n_resamples: int = 2000,
     random_state: int = 0,
 ) -> Extrapolation:
-    """Say what more images would bring, where the measured errors allow it.
+    """Forecast the gain from more images, where the measured errors allow it.
 
     Parameters
     ----------
@@ -225,7 +223,7 @@ def extrapolate(
     if len(n) < LEAST_SIZES:
         return Extrapolation("too few sizes", None, nothing)
     unit = np.unique(members, return_inverse=True)[1]
-    errors = _resampled_errors(W, unit, n_resamples, np.random.default_rng(random_state))
+    errors = resampled_errors(W, unit, n_resamples, np.random.default_rng(random_state))
     now = float(W[:, -1].mean())
     if now == 0 or np.quantile(errors[:, 0] - errors[:, -1], 0.025) <= 0:
         return Extrapolation("flat", None, nothing)
@@ -236,33 +234,33 @@ def extrapolate(
         gain = law.b * n[-1] ** -law.c * (1 - multiple**-law.c)
         low, high = np.quantile(b * (1 - multiple**-c), [0.025, 0.975])
         known = high - low <= _TOO_WIDE * (1 - 1 / multiple) * now
-        told = (float(gain), float(low), float(high)) if known else (None, None, None)
-        forecasts.append(Forecast(multiple, *told))
+        numbers = (float(gain), float(low), float(high)) if known else (None, None, None)
+        forecasts.append(Forecast(multiple, *numbers))
     if all(forecast.gain is None for forecast in forecasts):
         return Extrapolation("not identified", None, nothing)
     return Extrapolation("power law", law, tuple(forecasts))
 
 
-def _resampled_errors(
+def resampled_errors(
     wrong: _Floats,  # (S, K, n)
     unit: NDArray[np.intp],  # (n,), from 0 without a gap
     n_resamples: int,
     generator: np.random.Generator,
 ) -> _Floats:  # (n_resamples, K)
-    """Error rates of bootstrap samples of the draws and of the units."""
+    """Return the error rates of bootstrap samples of the draws and of the units."""
     n_draws, n_sizes, _ = wrong.shape
     sizes = np.bincount(unit).astype(np.float64)  # (u,)
     sums = np.zeros((len(sizes), n_draws * n_sizes))
     np.add.at(sums, unit, wrong.reshape(n_draws * n_sizes, -1).T)
-    found = np.empty((n_resamples, n_sizes))
+    errors = np.empty((n_resamples, n_sizes))
     step = max(1, 10_000_000 // len(sizes))  # bounds the memory
     for first in range(0, n_resamples, step):
-        rows = found[first : first + step]
+        rows = errors[first : first + step]
         units = generator.multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes)), len(rows))
         draws = generator.multinomial(n_draws, np.full(n_draws, 1 / n_draws), len(rows)) / n_draws
         rates = (units @ sums) / (units @ sizes)[:, None]
         rows[:] = np.einsum("rs,rsk->rk", draws, rates.reshape(-1, n_draws, n_sizes))
-    return found
+    return errors
 
 
 def _fits(
@@ -273,7 +271,7 @@ def _fits(
     """Fit y = a + b t^-c to every row, a and b not negative; return a, b and c."""
     w = 1 / (y * (1 - y) + 1 / n_tested)  # (r, K)
     w /= w.sum(axis=1, keepdims=True)
-    X = t[None, :] ** -_EXPONENTS[:, None]  # (e, K)
+    X = t[None, :] ** -EXPONENTS[:, None]  # (e, K)
     sx, sxx = w @ X.T, w @ (X**2).T  # (r, e)
     sy = (w * y).sum(axis=1, keepdims=True)
     sxy = (w * y) @ X.T
@@ -292,4 +290,4 @@ def _fits(
     a, b = np.where(out, np.where(on_b, 0, only_a), a), np.where(out, np.where(on_b, only_b, 0), b)
     best = loss(a, b).argmin(axis=1)
     rows = np.arange(len(y))
-    return a[rows, best], b[rows, best], _EXPONENTS[best]
+    return a[rows, best], b[rows, best], EXPONENTS[best]

@@ -1,4 +1,4 @@
-"""How good answers are where an image may have several labels. Letters: n samples, c labels."""
+"""Metrics of predictions with several labels a sample. Letters: n samples, c labels."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class LabelMetrics:
 
 @dataclass(frozen=True)
 class LabelEvaluation:
-    """What `evaluate_labels` found.
+    """Metrics of a multilabel classifier on labelled samples.
 
     Attributes
     ----------

@@ -1,24 +1,27 @@
-"""Groups of near-duplicate images, from the features that a network gives them."""
+"""Near-duplicates by features: groups to leave out together, and copies where none should be."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
-from toptune.evaluation.leakage import near_duplicates
 from toptune.features import Features
 from toptune.features.taps import LAST
-from toptune.kernel.duplicates import joined_groups
+from toptune.kernel import FeatureNormalizer
+from toptune.kernel.duplicates import joined_groups, near_duplicate_groups
 
-#: Value of `groups` that has them found from the features.
+#: Value of `groups` for which groups of near-duplicates are found from the features.
 NEAR_DUPLICATES = "near-duplicates"
 
 
 def with_near_duplicates(features: Features) -> Features:
     """Return the features with groups of near-duplicates, joined with the groups there are.
 
-    What counts is the network's own pooled output, where it is among the features.
+    The network's own pooled output decides, where it is among the features.
     """
     classes = features.labels if features.label_kind == "class" else None
     codes = near_duplicates(features.X, features.groups, classes, layer=LAST)
@@ -27,3 +30,73 @@ def with_near_duplicates(features: Features) -> Features:
     # No group that somebody names later has such a name by accident.
     names = np.char.add("near-duplicates ", codes.astype(np.str_))
     return replace(features, image_groups=names)
+
+
+def near_duplicates(
+    X: NDArray[Any],
+    layers: Mapping[str, int],
+    labels: ArrayLike | None,
+    *,
+    layer: str,
+) -> NDArray[np.intp]:
+    """Find groups of near-duplicates by one layer's features.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, d)
+        Features as networks give them.
+    layers : mapping of str to int
+        Layers and the number of columns of each, in order.
+    labels : array-like of shape (n,), optional
+        Classes; see `toptune.kernel.duplicates.near_duplicate_groups`.
+    layer : str
+        The layer to compare; all of them where it is not among them.
+
+    Returns
+    -------
+    ndarray of int, shape (n,)
+        Code of the group of each sample.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> X = np.array([[1.0, 0.0], [1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])
+    >>> near_duplicates(X, {"last": 2}, None, layer="last").tolist()
+    [0, 0, 1, 2]
+    """
+    ends = dict(zip(layers, np.cumsum(list(layers.values())).tolist(), strict=True))
+    columns = slice(ends[layer] - layers[layer], ends[layer]) if layer in layers else slice(None)
+    rows = FeatureNormalizer().fit_transform(X[:, columns].astype(np.float32))
+    return near_duplicate_groups(rows, labels)
+
+
+def mixed_groups(
+    codes: NDArray[np.intp],  # (n,)
+    values: ArrayLike,
+) -> list[NDArray[np.intp]]:
+    """Return the members of each group that holds more than one value, the largest group first.
+
+    Parameters
+    ----------
+    codes : ndarray of int, shape (n,)
+        Group of each sample.
+    values : array-like of shape (n,)
+        Labels, to find copies labelled differently; or splits, to find what leaks between them.
+
+    Returns
+    -------
+    list of ndarray of int
+        Ascending positions.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> mixed_groups(np.array([0, 1, 0, 1, 2]), ["a", "b", "c", "b", "a"])
+    [array([0, 2])]
+    """
+    kinds = np.unique(np.asarray(values), return_inverse=True)[1]
+    _, group = np.unique(codes, return_inverse=True)
+    order = np.argsort(group, kind="stable")
+    members = np.split(order, np.cumsum(np.bincount(group))[:-1])
+    mixed = [rows for rows in members if len(np.unique(kinds[rows])) > 1]
+    return sorted(mixed, key=len, reverse=True)

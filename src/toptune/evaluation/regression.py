@@ -1,4 +1,4 @@
-"""How good predicted numbers are. Letters: n samples."""
+"""Metrics of predicted numbers. Letters: n samples."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 @dataclass(frozen=True)
 class NumberEvaluation:
-    """What `evaluate_numbers` found.
+    """Metrics of a regressor on labelled samples.
 
     Attributes
     ----------

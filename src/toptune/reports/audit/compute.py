@@ -11,7 +11,7 @@ from sklearn.base import clone
 
 from toptune.errors import DataError
 from toptune.evaluation.label_errors import suspected_labels, weak_evidence
-from toptune.evaluation.leakage import mixed_groups, near_duplicates
+from toptune.evaluation.near_duplicates import mixed_groups, near_duplicates
 from toptune.features import Features
 from toptune.features.taps import LAST
 from toptune.images import Images, ImageSet, labelled_images, splits_of

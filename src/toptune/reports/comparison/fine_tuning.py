@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toptune.errors import StorageError
-from toptune.evaluation.classification import paired_difference
+from toptune.evaluation.intervals import paired_difference
 from toptune.features import load_backbone, make_engine
 from toptune.finetuning.estimator import FineTuner
 from toptune.finetuning.training.loop import TrainingDiverged

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from toptune.evaluation.classification import PairedDifference
+from toptune.evaluation.intervals import PairedDifference
 from toptune.evaluation.learning_curve import Extrapolation
 from toptune.images import Quarantined
 

@@ -6,12 +6,12 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from toptune.evaluation.leakage import mixed_groups, near_duplicates
+from toptune.evaluation.near_duplicates import mixed_groups, near_duplicates
 
 
 @given(rows=st.lists(st.tuples(st.integers(0, 6), st.sampled_from("xyz")), min_size=1, max_size=30))
 @settings(deadline=None, max_examples=60)
-def test_mixed_groups_are_those_of_a_loop(rows: list[tuple[int, str]]) -> None:
+def test_mixed_groups_any_codes_equals_loop(rows: list[tuple[int, str]]) -> None:
     codes = np.array([code for code, _ in rows])
     values = [value for _, value in rows]
     expected = []
@@ -25,7 +25,7 @@ def test_mixed_groups_are_those_of_a_loop(rows: list[tuple[int, str]]) -> None:
     assert sizes == sorted(sizes, reverse=True)
 
 
-def test_the_layer_that_is_named_decides() -> None:
+def test_near_duplicates_layer_decides() -> None:
     rng = np.random.default_rng(0)
     X = rng.normal(size=(12, 20)).astype(np.float16)
     X[3, 10:] = X[7, 10:]  # twins in the second layer alone
