@@ -9,6 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from toptune.runtime.deprecation import serve_old_modules
+
 __version__ = "0.1.0"
 
 __all__ = [
@@ -36,6 +38,9 @@ if TYPE_CHECKING:
     from toptune.finetuning.estimator import FineTuner
     from toptune.kernel import KernelClassifier
     from toptune.tuner import TopTuner
+
+
+serve_old_modules()
 
 
 def __getattr__(name: str) -> Any:
