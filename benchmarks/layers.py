@@ -7,7 +7,7 @@ Every data set with its own train/test split, else three stratified 70/30 splits
 EfficientNet-Lite 0. What is chosen (weights of layers, bandwidth, penalty) is chosen on the
 training part by leave-one-out, of whole groups where file names tell of groups. The test part is
 looked at once. The design itself (which layers, poolings, normalisation, prior) was chosen on
-splits of the training parts: docs/concepts.md has the numbers.
+splits of the training parts: benchmarks/what-was-tried.md has the numbers.
 """
 
 from __future__ import annotations

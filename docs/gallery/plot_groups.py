@@ -1,0 +1,6 @@
+"""Placeholder.
+
+Text.
+"""
+
+print(1)
