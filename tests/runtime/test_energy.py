@@ -147,6 +147,8 @@ energies = [burn(0.2), burn(2.0)]
 start = time.perf_counter()
 for _ in range(10): burn(0)
 each = (time.perf_counter() - start) / 10
+for thread in threading.enumerate():  # a timer that was cancelled needs a moment to end
+    if thread is not threading.main_thread(): thread.join(10)
 print(json.dumps([energies, each, threading.active_count(), os.listdir(".")]))
 """
 
