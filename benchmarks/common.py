@@ -111,7 +111,7 @@ def digits_tasks(seeds: Sequence[int]) -> Iterator[Task]:
         X=X.astype(np.float32),
         ids=dataset.images.ids,
         labels=dataset.images.labels,
-        groups={"pixels": X.shape[1]},
+        layers={"pixels": X.shape[1]},
     )
     for seed, train, test in _splits(dataset, seeds):
         yield Task("digits (pixels)", seed, train, test, features)

@@ -74,9 +74,9 @@ def accuracies() -> list[dict[str, Any]]:
             common.console.print(f"{line} leave-one-out {whole['loo_accuracy']:.4f}")
             if task.seed:
                 continue
-            alone = replace(task.features, image_groups=None)
+            alone = replace(task.features, groups=None)
             labels = task.features.labels[task.train]
-            if task.features.image_groups is not None:
+            if task.features.groups is not None:
                 single = measured(alone, task.train, task.test, parameters)
                 records.append({**key, "part": "all, images one by one", **single})
             for n in SMALL:
@@ -123,13 +123,13 @@ def times() -> list[dict[str, Any]]:
     for task in common.tasks(seeds=(0,), backbone=backbone):
         X.append(task.features.X)
         y += [task.dataset] * len(task.features)
-        groups, provenance = task.features.groups, task.features.provenance
+        layers, provenance = task.features.layers, task.features.provenance
     order = np.random.default_rng(0).permutation(len(y))
     whole = Features(
         X=np.concatenate(X),
         ids=tuple(map(str, range(len(y)))),
         labels=np.array(y),
-        groups=groups,
+        layers=layers,
         provenance=provenance,
     )
     files = open_images(common.data_root() / "clothing", split="train")

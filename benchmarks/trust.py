@@ -57,7 +57,7 @@ def rotated(
 
     A rotation changes nothing for logistic regression with a squared penalty but its speed.
     """
-    normalizer = FeatureNormalizer(groups=list(train.groups.values())).fit(train.X[:1])
+    normalizer = FeatureNormalizer(groups=list(train.layers.values())).fit(train.X[:1])
     X = normalizer.transform(train.X.astype(np.float32))
     s, V = np.linalg.eigh((X @ X.T).astype(np.float64))
     kept = s > 1e-6 * s[-1]
@@ -155,7 +155,7 @@ def wrong_labels(train: Features) -> dict[str, Any]:
     m = max(1, round(FLIPPED * len(y)))
     flipped = rng.choice(len(y), m, replace=False)
     y[flipped] = (y[flipped] + rng.integers(1, len(classes), m)) % len(classes)
-    noisy = replace(train, labels=classes[y], image_groups=None)
+    noisy = replace(train, labels=classes[y], groups=None)
 
     def share(suspicion: NDArray[np.float64]) -> float:
         return float(np.isin(np.argsort(-suspicion, kind="stable")[:m], flipped).mean())
@@ -191,7 +191,7 @@ def joined(parts: Sequence[Features]) -> Features:
     """Features of several data sets, without labels."""
     X = np.concatenate([part.X for part in parts])
     ids = tuple(f"{k}" for k in range(len(X)))
-    return Features(X=X, ids=ids, labels=None, groups=parts[0].groups)
+    return Features(X=X, ids=ids, labels=None, layers=parts[0].layers)
 
 
 def means(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
@@ -220,7 +220,7 @@ def main() -> None:
         others = joined([part for other, part in outsiders.items() if other not in related])
         row = {
             "dataset": name,
-            "exchangeable": own[0].features.image_groups is None,
+            "exchangeable": own[0].features.groups is None,
             "splits": len(own),
             **calibration(found),
             **unknown_images(found[0], others),

@@ -114,7 +114,7 @@ def test_near_duplicates_are_joined_with_given_groups(tiny_name: str) -> None:
     image_set = from_arrays(list(images), labels.tolist(), groups=pairs_of_twins)
     fitted = tuner(tiny_name).fit(image_set)
     features = fitted._extract(image_set)
-    groups = with_near_duplicates(features).image_groups
+    groups = with_near_duplicates(features).groups
     assert groups is not None
     assert len(set(groups.tolist())) == N_PAIRS // 2
 

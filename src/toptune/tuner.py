@@ -235,7 +235,7 @@ class TopTuner(ExtractingClassifier, UpdatableClassifier, CautiousClassifier):
         Parameters
         ----------
         features : Features
-            With labels; where they have `image_groups`, whole groups are left out.
+            With labels; where they have `groups`, whole groups are left out.
         centers : TopTuner, optional
             As for `fit`.
 
@@ -266,7 +266,7 @@ class TopTuner(ExtractingClassifier, UpdatableClassifier, CautiousClassifier):
     ) -> TopTuner:
         task = chosen_task(self.task, features.label_kind)
         targets = task.read(features, names)
-        groups = features.image_groups
+        groups = features.groups
         if groups is not None and len(set(groups.tolist())) < 2:
             raise DataError(
                 "all images belong to one group: leave-one-out of whole groups would leave none"
@@ -292,7 +292,7 @@ class TopTuner(ExtractingClassifier, UpdatableClassifier, CautiousClassifier):
         return self
 
     def _fit_head(self, features: Features, task: type[Task[Any]], targets: Targets) -> None:
-        widths = list(features.groups.values())
+        widths = list(features.layers.values())
         head = task.new_head(
             kernel=self.kernel,
             bandwidth=self.bandwidth,
@@ -304,7 +304,7 @@ class TopTuner(ExtractingClassifier, UpdatableClassifier, CautiousClassifier):
         )
         normalizer = FeatureNormalizer(groups=widths).fit(features.X[:1])
         rows = Rows(features.X, transform=normalizer.transform)
-        head.fit(rows, targets.y, groups=features.image_groups)
+        head.fit(rows, targets.y, groups=features.groups)
         self.head_, self.normalizer_ = head, normalizer
         self.center_features_ = features.X[head.center_indices_]
 
@@ -325,7 +325,7 @@ class TopTuner(ExtractingClassifier, UpdatableClassifier, CautiousClassifier):
         self.head_ = model.head_.fit_with_centers(
             self._rows(features),
             targets.y,
-            groups=features.image_groups,
+            groups=features.groups,
             class_weight=self.class_weight,
             penalty=None if isinstance(self.penalty, str) else self.penalty,
         )

@@ -186,7 +186,7 @@ def _head(
     columns, widths = _columns(cell, features)
     extraction = features.seconds * len(train) / len(features)
     y = features.labels[train]
-    groups = None if features.image_groups is None else features.image_groups[train]
+    groups = None if features.groups is None else features.groups[train]
     if groups is not None and len(set(groups.tolist())) < 2:
         groups = None
     scale = FeatureNormalizer(groups=widths)
@@ -243,9 +243,9 @@ def unconverged(head: Any) -> str:
 def _columns(cell: Cell, features: Features) -> tuple[slice, list[int]]:
     """Which columns hold the layers of the cell, and the widths of their groups."""
     if cell.layers == "auto":
-        return slice(None), list(features.groups.values())
+        return slice(None), list(features.layers.values())
     first = 0
-    for name, width in features.groups.items():
+    for name, width in features.layers.items():
         if name == cell.layers:
             return slice(first, first + width), [width]
         first += width

@@ -244,8 +244,8 @@ def test_features_keep_the_groups_of_a_manifest(
     out, plain = tmp_path / "grouped.safetensors", tmp_path / "plain.safetensors"
     assert toptune("features", table, "-o", out, "--json").json["n"] == 24
     features = Features.load(out)
-    assert features.image_groups is not None
-    assert features.image_groups.tolist() == [f"object {Path(i).stem}" for i in features.ids]
+    assert features.groups is not None
+    assert features.groups.tolist() == [f"object {Path(i).stem}" for i in features.ids]
     assert "image_groups" in load_file(out)
     toptune("features", tree, "-o", plain)
-    assert Features.load(plain).image_groups is None
+    assert Features.load(plain).groups is None

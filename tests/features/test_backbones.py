@@ -40,7 +40,7 @@ def outputs(backbone: Backbone) -> np.ndarray:
 def test_embedded_networks(name: str, size: int, crop_pct: float) -> None:
     backbone = load_backbone(name)
     assert backbone.architecture == f"tf_{name}"
-    assert backbone.groups == {"last": 1280}
+    assert backbone.layers == {"last": 1280}
     assert backbone.n_features == 1280
     preprocessing = backbone.preprocessing
     assert preprocessing.mean == preprocessing.std == (0.5, 0.5, 0.5)

@@ -70,7 +70,7 @@ def test_provenance_says_how_they_were_made(tiny: Backbone) -> None:
         "device": "cpu",
         "precision": "float32",
     }
-    assert found.groups == tiny.groups
+    assert found.layers == tiny.layers
     assert found.seconds > 0
 
 
@@ -116,12 +116,12 @@ def test_groups_of_images_stay_with_their_rows(tiny: Backbone) -> None:
     with pytest.warns(DataWarning, match="2 images could not be read"):
         found = extract(images, tiny, engine=ToyEngine(tiny))
     assert found.ids == ("image-000000", "image-000002", "image-000004")
-    assert found.image_groups is not None
-    assert found.image_groups.tolist() == ["p1", "p2", "image-000004"]
+    assert found.groups is not None
+    assert found.groups.tolist() == ["p1", "p2", "image-000004"]
     whole = extract(images.subset([2, 0]), tiny, engine=ToyEngine(tiny))
-    assert whole.image_groups is not None
-    assert whole.image_groups.tolist() == ["p2", "p1"]
-    assert extract(noise(2), tiny, engine=ToyEngine(tiny)).image_groups is None
+    assert whole.groups is not None
+    assert whole.groups.tolist() == ["p2", "p1"]
+    assert extract(noise(2), tiny, engine=ToyEngine(tiny)).groups is None
 
 
 # ------------------------------------------------------------------------------------- the cache

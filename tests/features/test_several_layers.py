@@ -39,7 +39,7 @@ def test_the_type_follows_from_the_number_of_layers(tiny: Backbone, layered: Bac
     one = extract(images, tiny, engine=ToyEngine(tiny))
     several = extract(images, layered, engine=ToyEngine(layered))
     assert (one.X.dtype, several.X.dtype) == (np.float32, np.float16)
-    assert several.groups == {"last": 96, "layer4:mean": 96}
+    assert several.layers == {"last": 96, "layer4:mean": 96}
     # Each is the nearest number of half precision.
     np.testing.assert_array_equal(several.X[:, :96], one.X.astype(np.float16))
 
@@ -121,4 +121,4 @@ def test_a_feature_file_of_half_precision(mapped: bool, layered: Backbone, tmp_p
     found = Features.load(tmp_path / "f.safetensors", mapped=mapped)
     assert found.X.dtype == np.float16
     np.testing.assert_array_equal(found.X, features.X)
-    assert found.groups == features.groups
+    assert found.layers == features.layers

@@ -19,11 +19,11 @@ def features(*, labelled: bool = True, grouped: bool = False) -> Features:
         X=np.arange(12, dtype=np.float32).reshape(3, 4),
         ids=("cat/ä b.jpg", "cat/2.jpg", "狗/1.png"),
         labels=np.array(["cat", "cat", "狗"]) if labelled else None,
-        groups={"middle": 1, "last": 3},
+        layers={"middle": 1, "last": 3},
         provenance={"backbone": "net", "layers": {"last": 3}},
         quarantined=(Quarantined("cat/3.jpg", "truncated"),),
         seconds=1.5,
-        image_groups=np.array(["p 1", "狗", "p 1"]) if grouped else None,
+        groups=np.array(["p 1", "狗", "p 1"]) if grouped else None,
     )
 
 
@@ -38,9 +38,9 @@ def test_a_file_gives_back_everything(labelled: bool, tmp_path: Path) -> None:
         assert after.labels.tolist() == before.labels.tolist()
     else:
         assert after.labels is None
-    for name in ("ids", "groups", "provenance", "quarantined", "seconds"):
+    for name in ("ids", "layers", "provenance", "quarantined", "seconds"):
         assert getattr(after, name) == getattr(before, name), name
-    assert list(after.groups) == ["middle", "last"]
+    assert list(after.layers) == ["middle", "last"]
     assert len(after) == 3
 
 
@@ -50,10 +50,10 @@ def test_a_file_gives_back_the_groups_of_images(half: bool, mapped: bool, tmp_pa
     path = tmp_path / "f.safetensors"
     features(grouped=True).save(path, half=half)
     after = Features.load(path, mapped=mapped)
-    assert after.image_groups is not None
-    assert after.image_groups.dtype.kind == "U"
-    assert after.image_groups.tolist() == ["p 1", "狗", "p 1"]
-    assert after.groups == {"middle": 1, "last": 3}
+    assert after.groups is not None
+    assert after.groups.dtype.kind == "U"
+    assert after.groups.tolist() == ["p 1", "狗", "p 1"]
+    assert after.layers == {"middle": 1, "last": 3}
     assert bytes(load_file(path)["image_groups"]).decode() == '["p 1", "狗", "p 1"]'
 
 
@@ -63,7 +63,7 @@ def test_files_without_groups_of_images_are_read_and_strange_tensors_passed_over
     path = tmp_path / "f.safetensors"
     features().save(path)
     assert set(load_file(path)) == {"features", "ids", "labels"}  # as files always were
-    assert Features.load(path).image_groups is None
+    assert Features.load(path).groups is None
     # What makes groups readable for those who know nothing of them.
     tensors = {"features": np.zeros((1, 4), np.float32), "ids": np.frombuffer(b'["a"]', np.uint8)}
     document = {"groups": [["last", 4]], "provenance": {}, "quarantined": [], "seconds": 0}
@@ -72,12 +72,12 @@ def test_files_without_groups_of_images_are_read_and_strange_tensors_passed_over
     assert Features.load(path).ids == ("a",)
     wrong = {**tensors, "image_groups": np.frombuffer(b'["a", "b"]', np.uint8)}
     save_tensors(path, wrong, document, kind="features", format_version=1)
-    with pytest.raises(ModelFileError, match=r"image_groups must have shape \(1,\), got \(2,\)"):
+    with pytest.raises(ModelFileError, match=r"groups must have shape \(1,\), got \(2,\)"):
         Features.load(path)
 
 
 def test_rows_without_images_and_columns_in_any_memory_order(tmp_path: Path) -> None:
-    nothing = Features(X=np.zeros((0, 4), np.float32), ids=(), labels=None, groups={"last": 4})
+    nothing = Features(X=np.zeros((0, 4), np.float32), ids=(), labels=None, layers={"last": 4})
     nothing.save(tmp_path / "f.safetensors")
     assert Features.load(tmp_path / "f.safetensors").X.shape == (0, 4)
     turned = Features(**{**vars(features()), "X": np.asfortranarray(features().X)})
@@ -133,9 +133,9 @@ def test_the_tensor_can_be_read_without_this_package(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"ids": ("a",)}, r"must have shape \(1, 4\)"),
-        ({"groups": {"last": 3}}, r"must have shape \(3, 3\)"),
+        ({"layers": {"last": 3}}, r"must have shape \(3, 3\)"),
         ({"labels": np.array(["a"])}, r"labels must have shape \(3,\), got \(1,\)"),
-        ({"image_groups": np.array(["a"])}, r"image_groups must have shape \(3,\), got \(1,\)"),
+        ({"groups": np.array(["a"])}, r"groups must have shape \(3,\), got \(1,\)"),
     ],
 )
 def test_lengths_that_do_not_fit(change: dict, message: str) -> None:
@@ -176,7 +176,7 @@ def test_features_can_be_left_in_their_file(half: bool, tmp_path: Path) -> None:
     np.testing.assert_array_equal(after.X, Features.load(path).X)
     assert after.ids == before.ids
     assert after.labels is not None
-    nothing = Features(X=np.zeros((0, 4), np.float32), ids=(), labels=None, groups={"last": 4})
+    nothing = Features(X=np.zeros((0, 4), np.float32), ids=(), labels=None, layers={"last": 4})
     nothing.save(path)
     assert Features.load(path, mapped=True).X.shape == (0, 4)
 
@@ -212,11 +212,17 @@ def test_some_of_the_images(rows: np.ndarray, grouped: bool, labelled: bool) -> 
     assert len(found) == len(chosen)
     assert found.ids == tuple(whole.ids[i] for i in chosen)
     np.testing.assert_array_equal(found.X, whole.X[rows])
-    for name, given in (("labels", labelled), ("image_groups", grouped)):
+    for name, given in (("labels", labelled), ("groups", grouped)):
         values, part = getattr(whole, name), getattr(found, name)
         assert (part is not None) == given
         if given:
             assert part.tolist() == [values[i] for i in chosen]
-    for name in ("groups", "provenance", "quarantined", "seconds"):
+    for name in ("layers", "provenance", "quarantined", "seconds"):
         assert getattr(found, name) == getattr(whole, name)
     assert len(whole) == 3
+
+
+def test_features_image_groups_warns_and_returns_groups() -> None:
+    grouped = features(grouped=True)
+    with pytest.warns(FutureWarning, match=r"image_groups.*groups"):
+        assert grouped.image_groups is grouped.groups  # type: ignore[attr-defined]

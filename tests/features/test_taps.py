@@ -110,9 +110,9 @@ def pooled(A: np.ndarray, how: str) -> tuple[np.ndarray, float]:
 
 
 def parts_of(backbone: Backbone, rows: np.ndarray) -> dict[str, np.ndarray]:
-    ends = np.cumsum(list(backbone.groups.values()))
+    ends = np.cumsum(list(backbone.layers.values()))
     assert rows.shape[1] == ends[-1]
-    return dict(zip(backbone.groups, np.split(rows, ends[:-1], axis=1), strict=True))
+    return dict(zip(backbone.layers, np.split(rows, ends[:-1], axis=1), strict=True))
 
 
 # ------------------------------------------------------------------------------ what is computed
@@ -131,7 +131,7 @@ def test_every_pooling_is_that_of_the_layers_own_map(
 ) -> None:
     names = [f"{layer}:{how}" for layer in sides for how in POOLINGS]
     backbone = load_backbone(f"test_resnet={tiny_file}", layers=names, resolution=resolution)
-    assert list(backbone.groups) == names
+    assert list(backbone.layers) == names
     x = images_for(backbone)
     found = parts_of(backbone, backbone.module(x).numpy())
     for layer, side in sides.items():
@@ -145,9 +145,9 @@ def test_every_pooling_is_that_of_the_layers_own_map(
     widths = {"layer2": 48, "layer3": 192, "layer4": 96}
     for layer, k in widths.items():
         projected = PROJECTED_CHANNELS if k > 112 else k
-        assert backbone.groups[f"{layer}:cov"] == projected * (projected + 1) // 2
-        assert backbone.groups[f"{layer}:3x3"] == 9 * k
-        assert backbone.groups[f"{layer}:max"] == k
+        assert backbone.layers[f"{layer}:cov"] == projected * (projected + 1) // 2
+        assert backbone.layers[f"{layer}:3x3"] == 9 * k
+        assert backbone.layers[f"{layer}:max"] == k
 
 
 @pytest.mark.parametrize("layer", ["bn1", "layer1.0.bn1"])
@@ -198,15 +198,15 @@ def test_last_is_the_network_itself(tiny: Backbone, tiny_file: Path) -> None:
 def test_groups_are_named_as_they_were_asked_for_and_in_order(tiny_file: Path) -> None:
     name = f"test_resnet={tiny_file}"
     backbone = load_backbone(name, layers=["layer4:2x2", "last", "layer1"])
-    assert backbone.groups == {"layer4:2x2": 384, "last": 96, "layer1:mean": 32}
-    assert list(backbone.groups) == ["layer4:2x2", "last", "layer1:mean"]
+    assert backbone.layers == {"layer4:2x2": 384, "last": 96, "layer1:mean": 32}
+    assert list(backbone.layers) == ["layer4:2x2", "last", "layer1:mean"]
     assert backbone.n_features == 512
-    assert list(dict(backbone.spec()["layers"]).items()) == list(backbone.groups.items())
+    assert list(dict(backbone.spec()["layers"]).items()) == list(backbone.layers.items())
     other = load_backbone(name, layers=["layer1", "last", "layer4:2x2"])
     x = images_for(backbone)
     for tap, part in parts_of(other, other.module(x).numpy()).items():
         np.testing.assert_array_equal(part, parts_of(backbone, backbone.module(x).numpy())[tap])
-    assert load_backbone(name, layers="layer2:max").groups == {"layer2:max": 48}
+    assert load_backbone(name, layers="layer2:max").layers == {"layer2:max": 48}
 
 
 def test_taps_change_neither_the_weights_nor_their_hash(tiny: Backbone, tiny_file: Path) -> None:
@@ -238,8 +238,8 @@ def test_no_hook_is_left(tiny_file: Path) -> None:
 
 def test_auto_of_an_embedded_network(lite0: Backbone) -> None:
     backbone = load_backbone(layers="auto")
-    assert tuple(backbone.groups) == AUTO_LAYERS
-    assert backbone.groups == {
+    assert tuple(backbone.layers) == AUTO_LAYERS
+    assert backbone.layers == {
         "last": 1280,
         "blocks.4:3x3": 9 * 112,
         "blocks.5:3x3": 9 * 192,
@@ -266,7 +266,7 @@ def test_auto_takes_the_late_stages(
 ) -> None:
     backbone = load_backbone(checkpoint(architecture), layers="auto")
     expected = ["last", *(f"{s}:3x3" for s in stages), *(f"{s}:cov" for s in stages[1:])]
-    assert list(backbone.groups) == expected
+    assert list(backbone.layers) == expected
     assert np.isfinite(backbone.module(images_for(backbone)).numpy()).all()
 
 
@@ -382,7 +382,7 @@ class _Strange(nn.Module):
 def test_a_layer_that_gives_no_array() -> None:
     with pytest.raises(BackboneError, match="the layer 'inside' gives no array"):
         TappedNetwork(_Strange(), [Tap("inside", "mean")], (8, 8))
-    assert TappedNetwork(_Strange(), [Tap("first", "max")], (8, 8)).groups == {"first:max": 4}
+    assert TappedNetwork(_Strange(), [Tap("first", "max")], (8, 8)).layers == {"first:max": 4}
 
 
 # -------------------------------------------------------------------------- views and resolutions
@@ -418,7 +418,7 @@ def test_crops_are_five_windows_of_a_larger_image(tiny_file: Path) -> None:
     layers = ["last", "layer4:2x2"]
     whole = load_backbone(name, layers=layers, view="whole", resolution=96)
     crops = load_backbone(name, layers=layers, view="crops", resolution=96)
-    assert crops.groups == whole.groups
+    assert crops.layers == whole.layers
     assert crops.preprocessing.geometry.size == (110, 110)  # 96 is 7/8 of 109.7
     assert crops.preprocessing.geometry.crop_mode == "squash"
     x = images_for(crops)
@@ -437,7 +437,7 @@ def test_mirrored_is_the_mean_over_an_image_and_its_mirror_image(
     name = f"test_resnet={tiny_file}"
     whole = load_backbone(name, layers=layers, view="whole")
     mirrored = load_backbone(name, layers=layers, view="mirrored")
-    assert mirrored.groups == whole.groups
+    assert mirrored.layers == whole.layers
     assert mirrored.preprocessing.geometry == whole.preprocessing.geometry
     x = images_for(whole)
     found = mirrored.module(x).numpy()
@@ -455,7 +455,7 @@ def test_the_resolution_is_that_of_the_input(
 ) -> None:
     small = load_backbone(f"test_resnet={tiny_file}", resolution=64)
     assert small.preprocessing.geometry.size == (64, 64)
-    assert small.groups == tiny.groups
+    assert small.layers == tiny.layers
     assert small.spec() != tiny.spec()
     assert pixels_for(small, photographs[:1]).shape == (2, 64, 64, 3)
     x = images_for(small)

@@ -125,7 +125,7 @@ def test_a_feature_file_keeps_what_labels_are(tmp_path: Path) -> None:
         X=np.zeros((2, 1), np.float32),
         ids=("a", "b"),
         labels=np.array(["0.5", "1"]),
-        groups={"last": 1},
+        layers={"last": 1},
         label_kind="number",
     )
     features.save(tmp_path / "f")

@@ -72,7 +72,7 @@ def of(all_features: Features) -> Callable[..., Features]:
 
     def features(rows: np.ndarray, groups: Any = None) -> Features:
         found = all_features.subset(rows)
-        return found if groups is None else replace(found, image_groups=np.array(groups))
+        return found if groups is None else replace(found, groups=np.array(groups))
 
     return features
 

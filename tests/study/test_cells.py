@@ -179,7 +179,7 @@ def test_groups_of_test_images_are_recorded(data: Path) -> None:
     assert run_cell(cell("centroid"), dataset, features)["groups"] is None
     names = np.array([f"shot {i // 2}" for i in range(len(dataset.images))])
     grouped = replace(dataset, images=replace(dataset.images, groups=names))
-    record = run_cell(cell("centroid"), grouped, replace(features, image_groups=names))
+    record = run_cell(cell("centroid"), grouped, replace(features, groups=names))
     _, test = grouped.split(seed=0)
     assert len(record["groups"]) == len(test)
     same = names[test][:, None] == names[test]

@@ -24,12 +24,12 @@ def with_near_duplicates(features: Features) -> Features:
     The network's own pooled output decides, where it is among the features.
     """
     classes = features.labels if features.label_kind == "class" else None
-    codes = near_duplicates(features.X, features.groups, classes, layer=LAST)
-    if features.image_groups is not None:
-        codes = joined_groups(codes, features.image_groups)
+    codes = near_duplicates(features.X, features.layers, classes, layer=LAST)
+    if features.groups is not None:
+        codes = joined_groups(codes, features.groups)
     # No group that somebody names later has such a name by accident.
     names = np.char.add("near-duplicates ", codes.astype(np.str_))
-    return replace(features, image_groups=names)
+    return replace(features, groups=names)
 
 
 def near_duplicates(

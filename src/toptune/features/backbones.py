@@ -30,6 +30,7 @@ from toptune.errors import BackboneError
 from toptune.features.embedded import AUTO_LAYERS, EMBEDDED, load_embedded
 from toptune.features.taps import LAST, Tap, TappedNetwork, parse_layers
 from toptune.images import Geometry
+from toptune.runtime.deprecation import with_old_methods
 
 DEFAULT = "efficientnet_lite0"
 
@@ -76,6 +77,7 @@ class Preprocessing:
 
 
 @dataclass(frozen=True, eq=False)
+@with_old_methods
 class Backbone:
     """A frozen network.
 
@@ -87,7 +89,7 @@ class Backbone:
         timm's name of the architecture, with whatever else shapes the computation.
     module : nn.Module
         Normalised images (b, 3, h, w) -> features (b, d); in evaluation mode, without gradients.
-    groups : dict of str to int
+    layers : dict of str to int
         Layers tapped and the number of features of each, in the order of the columns.
     preprocessing : Preprocessing
         What belongs to the weights.
@@ -98,14 +100,14 @@ class Backbone:
     name: str
     architecture: str
     module: nn.Module
-    groups: dict[str, int]
+    layers: dict[str, int]
     preprocessing: Preprocessing
     weights_sha256: str
 
     @property
     def n_features(self) -> int:
         """Number of features d per image."""
-        return sum(self.groups.values())
+        return sum(self.layers.values())
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -113,7 +115,7 @@ class Backbone:
 
         Their many columns would take twice the space for digits that change no prediction.
         """
-        return np.dtype(np.float32 if len(self.groups) == 1 else np.float16)
+        return np.dtype(np.float32 if len(self.layers) == 1 else np.float16)
 
     def spec(self) -> dict[str, Any]:
         """Return what decides the features of an image, apart from the arithmetic's precision."""
@@ -121,7 +123,7 @@ class Backbone:
             "architecture": self.architecture,
             "weights_sha256": self.weights_sha256,
             "preprocessing": self.preprocessing.to_dict(),
-            "layers": [list(item) for item in self.groups.items()],  # the order counts
+            "layers": [list(item) for item in self.layers.items()],  # the order counts
         }
 
 
@@ -199,7 +201,7 @@ def load_backbone(
     >>> backbone = load_backbone()
     >>> backbone.architecture, backbone.n_features, backbone.preprocessing.geometry.size
     ('tf_efficientnet_lite0', 1280, (224, 224))
-    >>> load_backbone(layers=["last", "blocks.6:2x2"]).groups
+    >>> load_backbone(layers=["last", "blocks.6:2x2"]).layers
     {'last': 1280, 'blocks.6:2x2': 1280}
     """
     if view not in VIEWS:
@@ -393,7 +395,7 @@ def _frozen(
     taps = parse_layers(layers, module, auto=AUTO_LAYERS if name in EMBEDDED else ())
     weights_sha256 = _hash_tensors(module.state_dict())
     preprocessing = _preprocessing(name, module, view, resolution)
-    groups = {LAST: _width(module)}
+    widths = {LAST: _width(module)}
     plain = taps == (Tap(LAST, ""),) and view in ("center", "whole") and resolution is None
     if not plain:
         size = _input_size(module, resolution)
@@ -401,12 +403,12 @@ def _frozen(
             module = TappedNetwork(module, taps, size, view=view).eval()
         except (RuntimeError, AssertionError) as error:
             raise BackboneError(f"{name} cannot run on {size} pixels: {_line(error)}") from error
-        groups = module.groups
+        widths = module.layers
     return Backbone(
         name=name,
         architecture=architecture,
         module=module,
-        groups=groups,
+        layers=widths,
         preprocessing=preprocessing,
         weights_sha256=weights_sha256,
     )

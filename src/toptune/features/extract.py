@@ -156,7 +156,7 @@ class _Run:
         strict: bool,
     ) -> None:
         self.images = images
-        self.groups = backbone.groups
+        self.layers = backbone.layers
         self.geometry = backbone.preprocessing.geometry
         self.engine = engine
         self.cache = cache
@@ -258,10 +258,10 @@ class _Run:
             X=X,
             ids=kept.ids,
             labels=kept.labels,
-            groups=self.groups,
+            layers=self.layers,
             provenance=provenance,
             quarantined=quarantined,
             seconds=seconds,
-            image_groups=kept.groups,
+            groups=kept.groups,
             label_kind=kept.label_kind,
         )

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from toptune.errors import DataError, ModelFileError
 from toptune.images import LabelKind, Quarantined
 from toptune.images.labels import LABEL_KINDS
+from toptune.runtime.deprecation import with_old_methods
 from toptune.runtime.tensor_file import decode_names, encode_names, load_tensors, save_tensors
 
 #: Raised by one whenever an older reader would misunderstand the file.
@@ -19,6 +20,7 @@ FORMAT_VERSION = 1
 
 
 @dataclass(frozen=True, eq=False)
+@with_old_methods
 class Features:
     """Features of n images.
 
@@ -30,7 +32,7 @@ class Features:
         Names of the images, one per row.
     labels : ndarray of str, shape (n,), or None
         Class names.
-    groups : dict of str to int
+    layers : dict of str to int
         Layers and the number of columns of each, in order; they add up to d.
     provenance : dict
         Backbone, weights hash, preprocessing, layers, engine and precision.
@@ -38,9 +40,9 @@ class Features:
         Images set aside, with the reason; they have no row.
     seconds : float
         Time that the extraction took.
-    image_groups : ndarray of str, shape (n,), or None
+    groups : ndarray of str, shape (n,), or None
         Name of the group of each image, as in `toptune.images.ImageSet.groups`: what splits and
-        leave-one-out keep together. Not to be confused with `groups`, which are columns.
+        leave-one-out keep together.
     label_kind : {"class", "number", "set"}
         What the labels stand for, as in `toptune.images.ImageSet.label_kind`.
 
@@ -53,21 +55,21 @@ class Features:
     X: NDArray[np.float32] | NDArray[np.float16]
     ids: tuple[str, ...]
     labels: NDArray[np.str_] | None
-    groups: dict[str, int]
+    layers: dict[str, int]
     provenance: dict[str, Any] = field(default_factory=dict)
     quarantined: tuple[Quarantined, ...] = ()
     seconds: float = 0.0
-    image_groups: NDArray[np.str_] | None = None
+    groups: NDArray[np.str_] | None = None
     label_kind: LabelKind = "class"
 
     def __post_init__(self) -> None:
         n = len(self.ids)
-        if self.X.shape != (n, sum(self.groups.values())):
+        if self.X.shape != (n, sum(self.layers.values())):
             raise DataError(
-                f"features must have shape ({n}, {sum(self.groups.values())}) for {n} ids and the "
-                f"groups {self.groups}, got {self.X.shape}"
+                f"features must have shape ({n}, {sum(self.layers.values())}) for {n} ids and the "
+                f"layers {self.layers}, got {self.X.shape}"
             )
-        for name, names in (("labels", self.labels), ("image_groups", self.image_groups)):
+        for name, names in (("labels", self.labels), ("groups", self.groups)):
             if names is not None and names.shape != (n,):
                 raise DataError(f"{name} must have shape ({n},), got {names.shape}")
 
@@ -82,7 +84,7 @@ class Features:
             X=self.X[rows],
             ids=tuple(names),
             labels=None if self.labels is None else self.labels[rows],
-            image_groups=None if self.image_groups is None else self.image_groups[rows],
+            groups=None if self.groups is None else self.groups[rows],
         )
 
     def save(self, path: str | os.PathLike[str], *, half: bool = False) -> None:
@@ -114,13 +116,13 @@ class Features:
         tensors: dict[str, NDArray[Any]] = {"features": X, "ids": encode_names(self.ids)}
         if self.labels is not None:
             tensors["labels"] = encode_names(self.labels.tolist())
-        if self.image_groups is not None:  # readers that know nothing of it pass over it
-            tensors["image_groups"] = encode_names(self.image_groups.tolist())
+        if self.groups is not None:  # readers that know nothing of it pass over it
+            tensors["image_groups"] = encode_names(self.groups.tolist())
         save_tensors(
             path,
             tensors,
             {
-                "groups": list(self.groups.items()),
+                "groups": list(self.layers.items()),  # as format 1 calls the layers
                 "provenance": self.provenance,
                 "quarantined": [vars(item) for item in self.quarantined],
                 "seconds": self.seconds,
@@ -162,11 +164,11 @@ class Features:
                 X=tensors["features"],
                 ids=tuple(decode_names(tensors["ids"])),
                 labels=_names_or_none(tensors, "labels"),
-                groups={name: int(width) for name, width in document["groups"]},
+                layers={name: int(width) for name, width in document["groups"]},
                 provenance=document["provenance"],
                 quarantined=tuple(Quarantined(**item) for item in document["quarantined"]),
                 seconds=float(document["seconds"]),
-                image_groups=_names_or_none(tensors, "image_groups"),
+                groups=_names_or_none(tensors, "image_groups"),
                 label_kind=LABEL_KINDS[LABEL_KINDS.index(document.get("label_kind", "class"))],
             )
         except (KeyError, TypeError, ValueError) as error:

@@ -150,7 +150,7 @@ class TappedNetwork(nn.Module):
 
     Attributes
     ----------
-    groups
+    layers
         Tap to number of features, in order.
 
     Raises
@@ -175,7 +175,7 @@ class TappedNetwork(nn.Module):
         with torch.no_grad():
             example = torch.zeros(1, 3, *size, device=next(network.parameters()).device)
             parts = self._parts(example)
-        self.groups = {str(tap): int(p.shape[1]) for tap, p in zip(taps, parts, strict=True)}
+        self.layers = {str(tap): int(p.shape[1]) for tap, p in zip(taps, parts, strict=True)}
 
     def forward(
         self,

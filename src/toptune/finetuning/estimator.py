@@ -352,7 +352,7 @@ class FineTuner(ImageClassifier):
                 name=str(about["backbone"]),
                 architecture=str(about["architecture"]),
                 module=self.network_,
-                groups={"logits": len(self.classes_)},
+                layers={"logits": len(self.classes_)},
                 preprocessing=preprocessing_from(about["preprocessing"]),
                 weights_sha256="",  # nothing of a trained network is kept in a cache
             )

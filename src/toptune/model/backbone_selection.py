@@ -83,13 +83,13 @@ def compare_backbones(
             warnings.warn(f"{name} is left out: {error}", DataWarning, stacklevel=2)
             continue
         seconds = (time.perf_counter() - start) / len(part) * len(images)
-        widths = list(features.groups.values())
+        widths = list(features.layers.values())
         normalizer = FeatureNormalizer(groups=widths).fit(features.X[:1])
         head = KernelClassifier(feature_groups=widths, random_state=random_state)
         head.fit(
             Rows(features.X, transform=normalizer.transform),
             training_labels(features, {}),
-            groups=features.image_groups,
+            groups=features.groups,
         )
         found.append(BackboneScore(name, head.loo_log_loss_, head.loo_accuracy_, seconds))
     if not found:

@@ -172,7 +172,7 @@ class UpdatableClassifier(ImageClassifier):
             names = {}
         known = dict(zip(map(str, self.classes_.tolist()), self.classes_, strict=True))
         y = np.array([known.get(c, names.get(c, c)) for c in labels.tolist()])
-        groups = joined_groups((self.groups_, features.image_groups), (self.ids_, features.ids))
+        groups = joined_groups((self.groups_, features.groups), (self.ids_, features.ids))
         head = self.head_.add_samples(
             Rows(features.X, transform=self.normalizer_.transform),
             y,

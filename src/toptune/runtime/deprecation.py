@@ -101,7 +101,10 @@ RENAMED: dict[str, str] = {
 }
 
 # Class -> old method or attribute -> the new one. The class is decorated with `with_old_methods`.
-METHODS: dict[str, dict[str, str]] = {}
+METHODS: dict[str, dict[str, str]] = {
+    "Backbone": {"groups": "layers"},
+    "Features": {"image_groups": "groups"},
+}
 
 # Function, by its qualified name -> old parameter -> the new one. The function is decorated with
 # `with_old_parameters`.

@@ -31,7 +31,7 @@ class Classification(Task[KernelClassifier]):
     def read(cls, labelled: Features | ImageSet, names: Mapping[str, Any]) -> Targets:
         """Read classes; numbers that are not whole become classes by their text."""
         y = _classes_of(labelled, {} if labelled.label_kind == "number" else names)
-        groups = labelled.image_groups if isinstance(labelled, Features) else labelled.groups
+        groups = labelled.groups
         warn_of_lone_images(y, groups, stacklevel=5)
         classes, codes = np.unique(y, return_inverse=True)
         return Targets(classes, y, codes.astype(np.intp))

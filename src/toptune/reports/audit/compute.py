@@ -88,7 +88,7 @@ def audit(
     features = _joined(list(extracted.values()))
     model.fit_features(features)
     listed = [image for split in parts for image in _audited(parts[split], extracted[split], split)]
-    groups = near_duplicates(features.X, features.groups, features.labels, layer=LAST)
+    groups = near_duplicates(features.X, features.layers, features.labels, layer=LAST)
     splits = {split: len(found) for split, found in extracted.items() if split is not None}
     set_aside = dict.fromkeys(
         item
@@ -133,7 +133,7 @@ def _joined(parts: list[Features]) -> Features:
         X=np.concatenate([part.X for part in parts]),
         ids=tuple(name for part in parts for name in part.ids),
         labels=np.concatenate([part.labels for part in parts if part.labels is not None]),
-        image_groups=None,
+        groups=None,
         quarantined=(),
         seconds=sum(part.seconds for part in parts),
     )

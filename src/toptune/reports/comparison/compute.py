@@ -95,7 +95,7 @@ def compare(
     features, top = top_tuned(tuner, parts.train)
     start = time.perf_counter()
     seen = tuner._extract(parts.test)
-    check_tests(seen.labels, seen.image_groups)
+    check_tests(seen.labels, seen.groups)
     predicted = predicted_labels(tuner, seen)
     accuracy = float((predicted == seen.labels).mean())
     top = replace(top, accuracy=accuracy, predict_seconds=time.perf_counter() - start)
@@ -108,7 +108,7 @@ def compare(
         n_train=len(features),
         n_test=len(seen),
         n_classes=len(tuner.classes_),
-        n_test_groups=None if seen.image_groups is None else len(np.unique(seen.image_groups)),
+        n_test_groups=None if seen.groups is None else len(np.unique(seen.groups)),
         top_tuning=top,
         fine_tuning=None,
         skipped="fine-tuning was not asked for",

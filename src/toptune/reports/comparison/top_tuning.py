@@ -68,7 +68,7 @@ def measured_curve(
         nested_subsets(
             training_labels(features, {}),
             FRACTIONS,
-            groups=features.image_groups,
+            groups=features.groups,
             random_state=tuner.random_state + seed,
         )
         for seed in seeds
@@ -107,7 +107,7 @@ def measured_curve(
             )
         )
     extrapolation = extrapolate(
-        sizes[kept], wrong, groups=tested.image_groups, random_state=tuner.random_state
+        sizes[kept], wrong, groups=tested.groups, random_state=tuner.random_state
     )
     return Curve(tuple(points), extrapolation, time.perf_counter() - start)
 

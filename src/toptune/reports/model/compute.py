@@ -184,7 +184,7 @@ def _on_data(
         features.ids,
         np.array([place[name] for name in names]),
         tuner._proba(features),
-        features.image_groups,
+        features.groups,
         features.quarantined,
         file_of,
         features,
@@ -293,9 +293,9 @@ def training_features(
             X=X,
             ids=tuner.ids_,
             labels=names,
-            groups=dict(tuner.provenance_["layers"]),
+            layers=dict(tuner.provenance_["layers"]),
             provenance=tuner.provenance_,
-            image_groups=tuner.groups_,
+            groups=tuner.groups_,
         )
     files = image_files(tuner.ids_, folders)
     if len(files) < len(tuner.ids_):
