@@ -431,7 +431,6 @@ def test_a_kernel_matrix_does_not_grow_without_limit(monkeypatch: pytest.MonkeyP
     ("options", "fit", "why"),
     [
         ({"solver": "falkon", "n_centers": 30}, {}, "its solver, falkon, forms no sums"),
-        ({"loss": "logistic"}, {}, "its solver, logistic, forms no sums"),
         ({}, {"sample_weight": np.ones(110)}, "weights of samples"),
     ],
 )

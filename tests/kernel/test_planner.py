@@ -35,7 +35,6 @@ GIGABYTE = 10**9
         (100_000, {"n_centers": 20_000}, 20 * GIGABYTE, "falkon", 20_000, False),
         (30_000, {"n_centers": 10_000}, 10 * GIGABYTE, "falkon", 10_000, True),
         (30_000, {"n_centers": 2000, "solver": "falkon"}, GIGABYTE, "falkon", 2000, True),
-        (5000, {"loss": "logistic"}, 8 * GIGABYTE, "logistic", 3000, True),
         (2000, {"solver": "direct"}, 4 * GIGABYTE, "exact", 2000, True),
     ],
 )
@@ -167,13 +166,6 @@ print(json.dumps({
             {"memory": 9e8, "n_centers": 4000, "solver": "falkon", "penalty": 1e-2},
             "falkon",
             False,
-        ),
-        (
-            4000,
-            3,
-            {"memory": 4e8, "n_centers": 800, "loss": "logistic", "penalty": 1e-2},
-            "logistic",
-            True,
         ),
         (20_000, 10, {"memory": 3e8}, "direct", None),
     ],

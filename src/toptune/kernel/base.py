@@ -34,7 +34,6 @@ from toptune.kernel.operators import KernelOperator, Rows
 from toptune.kernel.selection.centers import (
     CENTERS,
     balanced_centers,
-    leverage_centers,
     uniform_centers,
 )
 from toptune.kernel.selection.planning import PROXY_CENTERS, Plan, available_memory, make_plan
@@ -50,15 +49,11 @@ from toptune.kernel.selection.search import (
     whole_group_subset,
 )
 from toptune.kernel.solvers.falkon import falkon
-from toptune.kernel.solvers.logistic import approximate_leave_one_out, logistic
 from toptune.kernel.systems.exact import exact_solution
 from toptune.kernel.systems.nystrom import PENALTY_ROWS, NystromSystem, nystrom_system
 from toptune.kernel.terms import ScoreTerms, score_terms
 
-LOSSES = ("squared", "logistic")
 SOLVERS = ("auto", "direct", "falkon")
-#: The logistic loss curves at most 1/8 as much as the squared one, so its penalty starts there.
-LOGISTIC_PENALTY = 1 / 8
 #: Penalty, over the mean of the kernel's diagonal, down to which float32 entries do: their rounding
 #: moves eigenvalues of K by a few eps times its Frobenius norm, which is at most its trace.
 ROUNDED_PENALTY = 10 * torch.finfo(torch.float32).eps
@@ -175,15 +170,9 @@ class KernelEstimator(BaseEstimator):  # type: ignore[misc]
         for name, value, known in (
             ("centers", self.centers, self._kinds_of_centers()),
             ("solver", self.solver, SOLVERS),
-            ("loss", self._loss(), LOSSES),
         ):
             if value not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
-        if self._loss() == "logistic" and self.solver != "auto":
-            raise ValueError(f'solver must be "auto" with loss="logistic", got {self.solver!r}')
-
-    def _loss(self) -> str:
-        return "squared"
 
     def _kinds_of_centers(self) -> tuple[str, ...]:
         return CENTERS
@@ -262,8 +251,6 @@ class KernelEstimator(BaseEstimator):  # type: ignore[misc]
             return None
         names = column_or_1d(groups)
         check_consistent_length(names, kept)
-        if self._loss() == "logistic":
-            raise ValueError('groups need loss="squared": leave-one-out of whole groups is exact')
         codes: NDArray[np.intp] = np.unique(names[kept], return_inverse=True)[1]
         count = int(codes.max(initial=-1)) + 1
         if count < 2:
@@ -343,7 +330,6 @@ class KernelEstimator(BaseEstimator):  # type: ignore[misc]
             c,
             n_centers=wanted,
             solver=self.solver,  # type: ignore[arg-type]
-            loss=self._loss(),  # type: ignore[arg-type]
             itemsize=itemsize,
             n_groups=1 if self._given_weights(d) is not None else len(self._widths(d)),
             memory=available_memory(self._device()) if memory is None else int(memory),
@@ -386,7 +372,6 @@ class KernelEstimator(BaseEstimator):  # type: ignore[misc]
             "exact": self._exact,
             "direct": self._direct,
             "falkon": self._falkon,
-            "logistic": self._logistic,
         }[plan.solver]
         solution = solve(problem, subset, best, penalties, random_state)
         self.penalty_, self.n_iter_ = solution.penalty, solution.n_iter
@@ -440,17 +425,7 @@ class KernelEstimator(BaseEstimator):  # type: ignore[misc]
     ) -> tuple[NDArray[np.intp], Tensor]:
         """Rows that are centers, (m,), and the weight of the samples that each stands for, (m,)."""
         n, w = len(problem), problem.w
-        if self.centers == "leverage":
-            rows, stands_for = leverage_centers(
-                problem.X,
-                m,
-                kernel=self.kernel_,
-                bandwidth=self.bandwidth_,
-                penalty=penalty,
-                random_state=random_state,
-            )
-            share = torch.as_tensor(stands_for, dtype=w.dtype, device=w.device) * w[rows]
-        elif self.centers == "uniform":
+        if self.centers == "uniform":
             rows = uniform_centers(n, m, random_state=random_state)
             share = w[rows]
         else:
@@ -593,39 +568,6 @@ class KernelEstimator(BaseEstimator):  # type: ignore[misc]
         return replace(
             proxy, alpha=found.value, centers=centers, n_iter=found.iterations, kept=None
         )
-
-    def _logistic(
-        self,
-        problem: Problem,
-        subset: NDArray[np.intp],
-        best: Candidate,
-        penalties: Sequence[float],
-        random_state: np.random.RandomState,
-    ) -> Solution:
-        m, penalty = self.plan_.n_centers, penalties[0]
-        losses: dict[float, float] = {}
-        if len(penalties) > 1:
-            part = problem if len(subset) == len(problem) else problem.take(subset)
-            small = self._operator(part, np.arange(len(part))).kept()
-
-            def evaluate(value: float) -> tuple[float, None]:
-                solution = logistic(small, part.Y, part.w, value, center_weights=part.w)
-                scores = approximate_leave_one_out(small, solution, part.Y, part.w, value)
-                return part.loss(scores), None
-
-            near = min(penalties, key=lambda p: abs(np.log(p / (best.penalty * LOGISTIC_PENALTY))))
-            penalty, _, losses = descend_penalties(evaluate, start=near, penalties=penalties)
-        selected_at = time.perf_counter()
-        centers, center_weights = self._centers(problem, m, penalty, random_state)
-        operator = self._operator(problem, centers)
-        if self.plan_.keep:
-            operator = operator.kept()
-        found = logistic(operator, problem.Y, problem.w, penalty, center_weights=center_weights)
-        if not bool(found.converged.all()):
-            warnings.warn(found.message, ConvergenceWarning, stacklevel=4)
-        scores = approximate_leave_one_out(operator, found, problem.Y, problem.w, penalty)
-        tried = self._as_candidates(losses)
-        return Solution(found.alpha, centers, penalty, scores, tried, selected_at, found.steps)
 
     # --------------------------------------------------------------------------- answers
 

@@ -81,16 +81,13 @@ class KernelClassifier(ClassifierMixin, SharingClassifier):  # type: ignore[misc
     penalty : float or "auto", default="auto"
         Ridge penalty lambda per sample: the solution minimises the mean loss plus lambda ||f||^2.
         "auto" is chosen from 6e-8 to 1; above 800 samples on all of them, or on 2,000 that are
-        left out of a fit of all, starting from the choice on the subset. With the logistic loss it
-        is chosen on the subset alone.
-    loss : {"squared", "logistic"}, default="squared"
-        "logistic" costs many times more: Newton's method, and leave-one-out that is approximate.
+        left out of a fit of all, starting from the choice on the subset.
     n_centers : int or "auto", default="auto"
         Number of inducing points. "auto" takes all samples up to 3000, then 16 sqrt(n), at least
         3000 and at most 8000, fewer where memory is short. More than n means n.
-    centers : {"balanced", "uniform", "leverage"}, default="balanced"
-        How centers are drawn: as equal a number from every class as the classes allow, any sample
-        as likely as any other, or by approximate leverage score (BLESS, arXiv 1810.13258).
+    centers : {"balanced", "uniform"}, default="balanced"
+        How centers are drawn: as equal a number from every class as the classes allow, or any
+        sample as likely as any other.
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes, as in scikit-learn; multiplied into `sample_weight`.
     feature_groups : sequence of int, optional
@@ -132,13 +129,15 @@ class KernelClassifier(ClassifierMixin, SharingClassifier):  # type: ignore[misc
     plan_ : Plan
         Solver, number of centers, what was kept in memory, and the peak that was expected.
     n_iter_ : int
-        Products of conjugate gradient, or steps of Newton's method; 1 for a direct solution.
+        Products of conjugate gradient; 1 for a direct solution.
     temperature_ : float
         Divisor of the scores before the softmax.
     loo_decision_function_ : ndarray of shape (n, c)
         Scores of every training sample by the model fitted without it, with the centers, the
         bandwidth and the penalty held fixed. Exact for direct solutions; for "falkon" those of a
-        direct solution with 2000 centers, for the logistic loss one Newton step away.
+        direct solution with 2000 centers.
+    loo_proba_ : ndarray of shape (n, c)
+        Calibrated probabilities of these scores.
     loo_accuracy_, loo_log_loss_ : float
         Weighted accuracy (with several labels the share of single labels that are right), and
         log-loss in nats, of these scores. Both saw the choice of hyperparameters, so they are
@@ -170,9 +169,8 @@ class KernelClassifier(ClassifierMixin, SharingClassifier):  # type: ignore[misc
         kernel: Kernel = "gaussian",
         bandwidth: float | Literal["auto"] = "auto",
         penalty: float | Literal["auto"] = "auto",
-        loss: Literal["squared", "logistic"] = "squared",
         n_centers: int | Literal["auto"] = "auto",
-        centers: Literal["balanced", "uniform", "leverage"] = "balanced",
+        centers: Literal["balanced", "uniform"] = "balanced",
         class_weight: dict[Any, float] | Literal["balanced"] | None = None,
         feature_groups: Sequence[int] | None = None,
         group_weights: Sequence[float] | Literal["auto"] = "auto",
@@ -184,7 +182,6 @@ class KernelClassifier(ClassifierMixin, SharingClassifier):  # type: ignore[misc
         self.kernel = kernel
         self.bandwidth = bandwidth
         self.penalty = penalty
-        self.loss = loss
         self.n_centers = n_centers
         self.centers = centers
         self.class_weight = class_weight
@@ -199,9 +196,6 @@ class KernelClassifier(ClassifierMixin, SharingClassifier):  # type: ignore[misc
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
         return tags
-
-    def _loss(self) -> str:
-        return self.loss
 
     def fit(
         self,
@@ -224,7 +218,7 @@ class KernelClassifier(ClassifierMixin, SharingClassifier):  # type: ignore[misc
             Weights >= 0. A sample of weight zero is as good as absent.
         groups : array-like of shape (n,), optional
             Which samples belong together, such as images of one object: "leave-one-out" everywhere
-            then leaves out whole groups. Not with the logistic loss.
+            then leaves out whole groups.
 
         Returns
         -------
@@ -385,6 +379,11 @@ class KernelClassifier(ClassifierMixin, SharingClassifier):  # type: ignore[misc
         """
         return self.probabilities(self._checked_scores(X))
 
+    @property
+    def loo_proba_(self) -> NDArray[np.float64]:  # (n, c)
+        """Calibrated leave-one-out probabilities of the training samples."""
+        return self.probabilities(self.loo_decision_function_)
+
     def probabilities(self, scores: ArrayLike) -> NDArray[np.float64]:
         """Turn scores of all classes, such as `loo_decision_function_`, into probabilities.
 
@@ -427,13 +426,13 @@ class KernelRegressor(MultiOutputMixin, RegressorMixin, KernelEstimator):  # typ
 
     One factorisation serves all outputs. The weighted mean of every output is subtracted first, so
     that the penalty draws predictions towards it. Parameters are those of `KernelClassifier`,
-    without `loss` and `class_weight`.
+    without `class_weight`.
 
     Parameters
     ----------
     kernel, bandwidth, penalty, n_centers, feature_groups, group_weights
         As for `KernelClassifier`; what leave-one-out minimises is the mean over outputs of 1 - R^2.
-    centers : {"uniform", "leverage"}, default="uniform"
+    centers : {"uniform"}, default="uniform"
         How centers are drawn.
     solver, memory, device, random_state
         As for `KernelClassifier`.
@@ -477,7 +476,7 @@ class KernelRegressor(MultiOutputMixin, RegressorMixin, KernelEstimator):  # typ
         bandwidth: float | Literal["auto"] = "auto",
         penalty: float | Literal["auto"] = "auto",
         n_centers: int | Literal["auto"] = "auto",
-        centers: Literal["uniform", "leverage"] = "uniform",
+        centers: Literal["uniform"] = "uniform",
         feature_groups: Sequence[int] | None = None,
         group_weights: Sequence[float] | Literal["auto"] = "auto",
         solver: Literal["auto", "direct", "falkon"] = "auto",
@@ -498,7 +497,7 @@ class KernelRegressor(MultiOutputMixin, RegressorMixin, KernelEstimator):  # typ
         self.random_state = random_state
 
     def _kinds_of_centers(self) -> tuple[str, ...]:
-        return ("uniform", "leverage")  # there are no classes to balance
+        return ("uniform",)  # there are no classes to balance
 
     def fit(
         self,
@@ -519,7 +518,7 @@ class KernelRegressor(MultiOutputMixin, RegressorMixin, KernelEstimator):  # typ
             Weights >= 0. A sample of weight zero is as good as absent.
         groups : array-like of shape (n,), optional
             Which samples belong together, such as images of one object: "leave-one-out" everywhere
-            then leaves out whole groups. Not with the logistic loss.
+            then leaves out whole groups.
 
         Returns
         -------

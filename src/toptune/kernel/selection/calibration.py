@@ -12,6 +12,8 @@ from torch import Tensor
 #: Inverse temperatures searched. Scores are in units of the +1/-1 coding, so 1/T = 1000 makes a
 #: score difference of 0.01 a ratio of e^10: beyond that, probabilities no longer change.
 INVERSE_TEMPERATURES = (1e-3, 1e3)
+#: Most Newton steps.
+MAX_STEPS = 30
 
 
 def fit_temperature(
@@ -20,7 +22,6 @@ def fit_temperature(
     weights: Tensor,  # (n,)
     *,
     start: float = 0.2,
-    max_iter: int = 30,
 ) -> tuple[float, float]:
     """Return the temperature of least log-loss, and that log-loss (nats per sample).
 
@@ -43,7 +44,7 @@ def fit_temperature(
     target = float(w @ ((1.0 - smooth) * s_y + smooth * S.mean(1)))
     low, high = INVERSE_TEMPERATURES
     b = min(max(1.0 / start, low), high)
-    for _ in range(max_iter):
+    for _ in range(MAX_STEPS):
         P = torch.softmax(b * S, dim=1)
         mean = (P * S).sum(1)
         slope = float(w @ mean) - target

@@ -20,7 +20,7 @@ from toptune.kernel.selection.centers import EXACT_SAMPLES, automatic_n_centers
 from toptune.kernel.selection.search import PENALTIES, SELECTION_SAMPLES, WEIGHT_SAMPLES
 from toptune.kernel.systems.nystrom import PENALTY_ROWS
 
-Solver = Literal["exact", "direct", "falkon", "logistic"]
+Solver = Literal["exact", "direct", "falkon"]
 
 #: Above so many centers factorising m x m matrices costs more than conjugate gradient.
 DIRECT_CENTERS = 8000
@@ -48,8 +48,7 @@ class Plan:
     ----------
     solver
         "exact": all samples are centers, Cholesky factors of n x n matrices. "direct": Nystrom,
-        factorisations of m x m matrices. "falkon": Nystrom, conjugate gradient. "logistic":
-        Newton's method on Falkon systems.
+        factorisations of m x m matrices. "falkon": Nystrom, conjugate gradient.
     n_centers
         m.
     keep
@@ -81,7 +80,6 @@ def make_plan(
     *,
     n_centers: int | None = None,
     solver: Literal["auto", "direct", "falkon"] = "auto",
-    loss: Literal["squared", "logistic"] = "squared",
     itemsize: int = 4,
     n_groups: int = 1,
     memory: int,
@@ -96,8 +94,6 @@ def make_plan(
         Number of centers asked for; None chooses it, fewer where memory is short.
     solver
         "direct", "falkon", or "auto" to choose.
-    loss
-        Loss that is minimised.
     itemsize
         Bytes of a number in the products: 4 for float16 and float32 features, 8 for float64.
     n_groups
@@ -123,7 +119,7 @@ def make_plan(
         least = OVERHEAD_BYTES + selection_bytes(n, d, c, itemsize, n_groups)
         options = [
             (kind, keep, max(needed, least))
-            for kind, keep, needed in _options(n, d, c, m, solver=solver, loss=loss, s=itemsize)
+            for kind, keep, needed in _options(n, d, c, m, solver=solver, s=itemsize)
         ]
         for kind, keep, needed in options:
             if needed <= memory:
@@ -156,11 +152,9 @@ def _or_fewer_centers(plan: Plan, n: int, d: int, c: int, s: int, least: int) ->
 
 
 def _options(
-    n: int, d: int, c: int, m: int, *, solver: str, loss: str, s: int
+    n: int, d: int, c: int, m: int, *, solver: str, s: int
 ) -> list[tuple[Solver, bool, int]]:
     """Ways to solve with m centers, (solver, keep, bytes), the preferred ones first."""
-    if loss == "logistic":
-        return [("logistic", keep, logistic_bytes(n, d, c, m, s, keep)) for keep in (True, False)]
     falkon: list[tuple[Solver, bool, int]] = [
         ("falkon", keep, falkon_bytes(n, d, c, m, s, keep)) for keep in (True, False)
     ]
@@ -229,15 +223,6 @@ def falkon_bytes(n: int, d: int, c: int, m: int, s: int, keep: bool) -> int:
     return max(OVERHEAD_BYTES + total, proxy)
 
 
-def logistic_bytes(n: int, d: int, c: int, m: int, s: int, keep: bool) -> int:
-    """As Falkon, with weights, slopes and curvatures of its own for every output."""
-    samples = 12 * n * c * s + 2 * n * 8
-    centers = 7 * m * m * 8 + m * d * (2 * s + 8) + 12 * m * c * 8
-    held = n * m * s if keep else 0
-    total = samples + centers + held + _blocks_bytes(n, d, m, s)
-    return OVERHEAD_BYTES + max(total, selection_bytes(n, d, c, s))
-
-
 def available_memory(device: torch.device) -> int:
     """Return the budget that "auto" stands for, in bytes: half of what is free on the device."""
     if device.type == "cuda":
@@ -281,7 +266,7 @@ class Rates:
 TYPICAL_RATES = Rates(product=1e11, product_double=5e10, eigh=2e9)
 
 
-def measure_rates(device: torch.device, *, itemsize: int = 4) -> Rates:
+def measure_rates(device: torch.device) -> Rates:
     """Measure the speed of this machine, in about a second."""
 
     def seconds(function: Callable[[], object]) -> float:
@@ -295,8 +280,7 @@ def measure_rates(device: torch.device, *, itemsize: int = 4) -> Rates:
         return best
 
     k, e = 2048, 768
-    dtype = torch.float32 if itemsize == 4 else torch.float64
-    A = torch.rand(k, k, dtype=dtype, device=device)
+    A = torch.rand(k, k, device=device)
     B = A.double()
     C = B[:e, :e] + B[:e, :e].T
     return Rates(
@@ -320,11 +304,8 @@ def predicted_seconds(plan: Plan, n: int, d: int, c: int, rates: Rates) -> float
     products = EXPECTED_PRODUCTS * (4.0 * n * m * c / rates.product)
     if not plan.keep:
         products += EXPECTED_PRODUCTS * kernel
-    if plan.solver == "falkon":
-        proxy = _direct_seconds(n, d, min(m, PROXY_CENTERS), False, rates)
-        return seconds + kernel + factors + products + proxy
-    columns = c * (1.13 * 2.0 * n * m * m / rates.product + 2 * m**3 / rates.product_double)
-    return seconds + kernel + 10 * factors + 5 * products + columns
+    proxy = _direct_seconds(n, d, min(m, PROXY_CENTERS), False, rates)
+    return seconds + kernel + factors + products + proxy
 
 
 def _direct_seconds(n: int, d: int, m: int, keep: bool, rates: Rates) -> float:
