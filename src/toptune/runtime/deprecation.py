@@ -60,7 +60,6 @@ MOVED: dict[str, tuple[str, ...]] = {
     "kernel.falkon": ("kernel.solvers.falkon",),
     "kernel.group_weights": ("kernel.selection.group_weights",),
     "kernel.left_out": ("kernel.systems.groups",),
-    "kernel.logistic": ("kernel.solvers.logistic",),
     "kernel.nystrom": ("kernel.systems.nystrom",),
     "kernel.planner": ("kernel.selection.planning",),
     "kernel.preconditioner": ("kernel.solvers.preconditioner",),
