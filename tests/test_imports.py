@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from functools import cache
@@ -15,24 +16,11 @@ import toptune
 
 SOURCE = Path(toptune.__file__).parent
 
-# A part, which is a module or a package of toptune, imports only from rows above its own.
-LAYERS = (
-    ("errors",),
-    ("runtime",),
-    ("images",),
-    ("features",),
-    ("kernel",),
-    ("evaluation",),
-    ("decisions",),
-    ("tasks",),
-    ("model",),
-    ("tuner",),
-    ("finetuning",),
-    ("reports",),
-    ("cli",),
-)
-LEVEL = {part: level for level, row in enumerate(LAYERS) for part in row}
-# The head works on arrays of any origin, and the counting on any predictions.
+# A part, which is a module or a package of toptune, imports only from those above it in the table.
+CONTRIBUTING = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+PARTS = re.findall(r"^\|.*\| `src/toptune/(\w+)(?:/|\.py)` \|$", CONTRIBUTING, flags=re.MULTILINE)
+LEVEL = {part: level for level, part in enumerate(PARTS)}
+# The head works on arrays of any origin, and decisions on any predictions.
 FORBIDDEN = {name: {"images", "features"} for name in ("kernel", "decisions")}
 
 # Typer itself looks for pydantic.
@@ -74,13 +62,28 @@ def part_of(module: str) -> str:
 BELOW_ROOT = [name for name in modules() if name != "toptune"]
 
 
-def test_every_module_has_its_place() -> None:
+def test_modules_all_are_in_the_table() -> None:
     parts = {part_of(name) for name in BELOW_ROOT}
-    assert parts == LEVEL.keys(), "put a new module into LAYERS, and a removed one out"
+    assert parts == LEVEL.keys(), "put a new part into the table of CONTRIBUTING"
+    assert len(PARTS) == len(LEVEL)
 
 
 @pytest.mark.parametrize("name", BELOW_ROOT)
-def test_imports_go_one_way(name: str) -> None:
+def test_toptune_imports_nothing_of_the_study(name: str) -> None:
+    tops = {
+        module.split(".")[0]
+        for node in ast.walk(modules()[name])
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for module in (
+            [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module]
+        )
+        if module
+    }
+    assert "toptune_study" not in tops
+
+
+@pytest.mark.parametrize("name", BELOW_ROOT)
+def test_imports_go_upwards_in_the_table(name: str) -> None:
     part = part_of(name)
     for module in imported(name) - {"toptune"}:
         other = part_of(module)
@@ -89,12 +92,12 @@ def test_imports_go_one_way(name: str) -> None:
             assert other not in FORBIDDEN.get(part, ()), f"{name} must not import {module}"
 
 
-def test_there_is_no_circle_of_imports() -> None:
+def test_imports_form_no_circle() -> None:
     graph = {name: imported(name) - {name, "toptune"} for name in BELOW_ROOT}
     TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
 
 
-def test_the_version_is_all_that_is_taken_from_the_root() -> None:
+def test_imports_take_only_the_version_from_the_root() -> None:
     for name in BELOW_ROOT:
         for node in ast.walk(modules()[name]):
             if isinstance(node, ast.ImportFrom) and node.module == "toptune":
@@ -103,7 +106,7 @@ def test_the_version_is_all_that_is_taken_from_the_root() -> None:
 
 
 @pytest.mark.parametrize("name", BELOW_ROOT)
-def test_only_the_command_line_prints(name: str) -> None:
+def test_modules_outside_cli_do_not_print(name: str) -> None:
     calls = [
         node.lineno
         for node in ast.walk(modules()[name])
@@ -115,7 +118,7 @@ def test_only_the_command_line_prints(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", list(modules()))
-def test_no_bare_except(name: str) -> None:
+def test_modules_have_no_bare_except(name: str) -> None:
     bare = [
         node.lineno
         for node in ast.walk(modules()[name])
@@ -142,7 +145,7 @@ def loaded_after(code: str) -> set[str]:
     return set(done.stderr.split())
 
 
-def test_importing_toptune_loads_no_library() -> None:
+def test_import_of_toptune_loads_no_library() -> None:
     assert loaded_after("import toptune; toptune.__version__; dir(toptune)") == set()
 
 
@@ -160,5 +163,5 @@ for arguments in "--help", "--version", "fit --help", "predict -h", "study run -
     assert loaded_after(code) == set()
 
 
-def test_what_is_loaded_is_seen() -> None:
+def test_loaded_after_a_heavy_import_names_it() -> None:
     assert loaded_after("import numpy") == {"numpy"}
