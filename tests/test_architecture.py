@@ -122,7 +122,6 @@ KNOWN: dict[str, set[str]] = {
         "FORMAT_VERSION",
         "Loss",
         "PARAMETERS",
-        "RTOL",
         "Report",
         "joined_groups",
     },
