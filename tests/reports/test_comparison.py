@@ -25,11 +25,12 @@ from toptune.finetuning.training.trial import Speed, TrainingPlan, measure_speed
 from toptune.images import ImageSet, from_arrays, stratified_split
 from toptune.model import extracting
 from toptune.reports.comparison import Comparison, FineTuningPlan, compare
+from toptune.reports.comparison import compute as compute_module
 from toptune.reports.comparison import fine_tuning as fine_module
-from toptune.reports.comparison import top_tuning as top_module
+from toptune.reports.comparison.compute import training_and_test
 from toptune.reports.comparison.fine_tuning import FineTuning
-from toptune.reports.comparison.parts import training_and_test
-from toptune.reports.comparison.result import Curve, CurvePoint, MethodOutcome, forecast_text
+from toptune.reports.comparison.result import MethodOutcome
+from toptune.reports.learning_curve import CurvePoint, LearningCurve
 
 RECIPE = Recipe("full", 15, 16, layer_decay=0.8, flip=True, ema=False)
 
@@ -315,7 +316,7 @@ def test_a_short_budget_is_kept_and_the_energy_told(
         def __exit__(self, *_: object) -> None:
             self.kwh = 0.002
 
-    monkeypatch.setattr(top_module, "EnergyMeter", Meter)
+    monkeypatch.setattr(compute_module, "EnergyMeter", Meter)
     monkeypatch.setattr(fine_module, "EnergyMeter", Meter)
     slow(monkeypatch, train=0.5)  # 36 images: 18 s an epoch
     said: list[str] = []
@@ -468,7 +469,7 @@ def judged(difference: float, p: float, seconds: tuple[float, float]) -> Compari
         skipped=None,
         plan=FineTuningPlan(15, 2e-3, 60.0),
         difference=PairedDifference(difference, difference - 0.016, difference + 0.017, p, 400),
-        curve=Curve(
+        curve=LearningCurve(
             (CurvePoint(1.0, 1200.0, 1, 0.9, 0.9),), Extrapolation("too few sizes", None, ()), 1.0
         ),
         quarantined=(),
@@ -495,11 +496,11 @@ def test_the_verdict_is_plain() -> None:
 def test_forecasts_in_words() -> None:
     curve = judged(0.0, 1.0, (1, 2)).curve
     right = replace(curve, points=(replace(curve.points[-1], test_accuracy=1.0),))
-    assert forecast_text(right).startswith("all test images are right already")
+    assert right.forecast.startswith("all test images are right already")
 
     def words(status: Any, *forecasts: Forecast) -> str:
         law = PowerLaw(0.0, 1.0, 0.5) if status == "power law" else None
-        return forecast_text(replace(curve, extrapolation=Extrapolation(status, law, forecasts)))
+        return replace(curve, extrapolation=Extrapolation(status, law, forecasts)).forecast
 
     known, unknown = Forecast(2.0, 0.012, 0.004, 0.021), Forecast(4.0, None, None, None)
     assert words("power law", known, unknown) == (

@@ -18,8 +18,7 @@ from toptune.errors import DataError, NotKeptError
 from toptune.evaluation.learning_curve import nested_subsets
 from toptune.images import open_images
 from toptune.reports.model import Report, build_report, report_page
-from toptune.reports.model.compute import training_features
-from toptune.reports.model.feature_map import kernel_components
+from toptune.reports.model.compute import kernel_components, training_features
 
 
 def test_without_data_all_is_leave_one_out(tuner: TopTuner, left_out: Report) -> None:

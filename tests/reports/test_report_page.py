@@ -11,8 +11,7 @@ import pytest
 from page_checks import Page
 from toptune.evaluation.classification import evaluate_probabilities
 from toptune.reports.model import FeatureMap, Report, report_page
-from toptune.reports.model.figures import DISTINCT, mark_of, named_classes
-from toptune.reports.model.page import MATRIX_CLASSES
+from toptune.reports.model.page import DISTINCT, MATRIX_CLASSES, mark_of, named_classes
 
 HOSTILE = '<script>alert("1")</script>&$x_1$'
 

@@ -50,7 +50,7 @@ def compare(
     max_pixels: options.MaxPixels = None,
     json: options.Json = False,
 ) -> None:
-    """Top-tuning and fine-tuning on the same images: what each costs and gains.
+    """Compare top-tuning with fine-tuning on the same images: accuracy and cost.
 
     Training is on the train split, the comparison on the test split (else val) where DATA has them;
     otherwise a random quarter of the images is held out.
@@ -85,7 +85,7 @@ def _print_methods(found: Comparison) -> None:
     """Print a table with one column per method."""
     from rich.table import Table
 
-    from toptune.reports.comparison.result import energy
+    from toptune.reports.html.text import energy
     from toptune.runtime.energy import energy_available
 
     both = [m for m in (found.top_tuning, found.fine_tuning) if m is not None]
@@ -101,8 +101,8 @@ def _print_methods(found: Comparison) -> None:
     table.add_row("predicting the test images", *(output.seconds(m.predict_seconds) for m in both))
     table.add_row("memory at the peak", *(f"{m.peak_memory / 1e6:,.0f} MB" for m in both))
     if energy_available():
-        told = ("not known" if m.energy_kwh is None else energy(m.energy_kwh) for m in both)
-        table.add_row("energy, estimated", *told)
+        used = ("not known" if m.energy_kwh is None else energy(m.energy_kwh) for m in both)
+        table.add_row("energy, estimated", *used)
     output.console.print(table)
     if not energy_available():
         output.console.print("[dim]energy: not measured, codecarbon is not installed[/dim]")
@@ -131,8 +131,6 @@ def _print_curve(found: Comparison) -> None:
     """Print what top-tuning does with fewer images, and would do with more."""
     from rich.table import Table
 
-    from toptune.reports.comparison.result import forecast_text
-
     grouped = found.n_test_groups is not None
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     left_out = "leave-one-group-out" if grouped else "leave-one-out"
@@ -143,4 +141,4 @@ def _print_curve(found: Comparison) -> None:
             f"{point.n:.0f} images", f"{point.loo_accuracy:.4f}", f"{point.test_accuracy:.4f}"
         )
     output.console.print(table)
-    output.console.print(f"learning curve: {forecast_text(found.curve)}", markup=False)
+    output.console.print(f"learning curve: {found.curve.forecast}", markup=False)

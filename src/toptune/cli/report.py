@@ -37,7 +37,7 @@ def report(
     max_pixels: options.MaxPixels = None,
     json: options.Json = False,
 ) -> None:
-    """Say what a model is worth: accuracy, confusions, probabilities, errors, doubtful labels."""
+    """Evaluate a model: accuracy, confusions, probabilities, errors, doubtful labels."""
     if out is not None:
         output.check_output(out, overwrite=overwrite)
     options.limit_pixels(max_pixels)
@@ -61,13 +61,11 @@ def report(
 
 def _print(found: Report) -> None:
     """Print the headline, and what to look at first."""
-    from toptune.reports.comparison.result import forecast_text
-
     evaluation, (low, high) = found.evaluation, found.interval
     images = f"{evaluation.n}"
     if found.n_groups is not None:
         images += f" in {found.n_groups} groups"
-    curve = found.no_curve if found.curve is None else forecast_text(found.curve)
+    curve = found.no_curve if found.curve is None else found.curve.forecast
     suspected = f"{found.n_suspected} of {found.n_images} training images"
     numbers = [
         ("measured on", found.data or found.source),

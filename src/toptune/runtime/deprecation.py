@@ -33,7 +33,9 @@ MOVED: dict[str, tuple[str, ...]] = {
     "classifier": ("model.image_classifier",),
     "compare": ("reports.comparison",),
     "compare.comparison": ("reports.comparison.result",),
+    "compare.parts": ("reports.comparison.compute",),
     "compare.running": ("reports.comparison.compute",),
+    "compare.top_tuning": ("reports.learning_curve",),
     "demo": ("images.demo",),
     "diagnosis": ("reports.diagnosis",),
     "energy": ("runtime.energy",),
@@ -77,6 +79,8 @@ MOVED: dict[str, tuple[str, ...]] = {
     "report": ("reports.model",),
     "report.building": ("reports.model.compute",),
     "report.contents": ("reports.model.result",),
+    "report.feature_map": ("reports.model.compute",),
+    "report.figures": ("reports.model.page",),
     "study": ("toptune_study",),
     "tasks.label_evaluation": ("evaluation.multilabel",),
     "tasks.number_evaluation": ("evaluation.regression",),
@@ -95,6 +99,8 @@ MOVED: dict[str, tuple[str, ...]] = {
 # Old name of a function, class or constant, below its old or its present module -> the new one.
 RENAMED: dict[str, str] = {
     "backbone_choice.Candidacy": "model.backbone_selection.BackboneScore",
+    "compare.Curve": "reports.learning_curve.LearningCurve",
+    "compare.comparison.Curve": "reports.learning_curve.LearningCurve",
     "explain.Support": "model.explanation.attribution.Attribution",
     "explain.support.Support": "model.explanation.attribution.Attribution",
 }

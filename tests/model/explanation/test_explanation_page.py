@@ -16,7 +16,7 @@ from page_checks import Page
 from toptune import TopTuner
 from toptune.images import image_files
 from toptune.model.explanation import ClassShare, Occlusion
-from toptune.reports.explanation import AGAINST, FOR, explanation_page, heat_map
+from toptune.reports.explanation.page import AGAINST, FOR, explanation_page, heat_map
 
 
 @pytest.fixture(scope="module")

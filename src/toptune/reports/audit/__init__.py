@@ -1,4 +1,4 @@
-"""What is wrong with a labelled data set: doubtful labels, contradictory copies, leaking splits."""
+"""Audit of a labelled data set: doubtful labels, contradictory copies, leaking splits."""
 
 from toptune.reports.audit.compute import audit
 from toptune.reports.audit.page import audit_page

@@ -1,4 +1,4 @@
-"""The audit: features of all images, a model of all of them, and what leave-one-out says."""
+"""Audit by leave-one-out of a model that is fitted to all images of all splits."""
 
 from __future__ import annotations
 
@@ -31,15 +31,14 @@ def audit(
     tuner: TopTuner | None = None,
     max_suspects: int = 100,
 ) -> Audit:
-    """Look for wrong labels, contradictory copies, and copies on both sides of a split.
+    """Find wrong labels, contradictory copies, and copies on both sides of a split.
 
     Parameters
     ----------
     data, labels
         As for `TopTuner.fit`; of a folder or manifest all splits are read.
     tuner : TopTuner, optional
-        Its parameters say how features are extracted and the head is fitted; a copy is fitted, and
-        this one is left as it is. By default ``TopTuner()``.
+        Parameters of the extraction and of the head; a copy is fitted. By default ``TopTuner()``.
     max_suspects : int, default=100
         Suspected labels to list.
 
@@ -57,8 +56,8 @@ def audit(
     Notes
     -----
     Each label is judged by the model fitted without that image, and without that image alone:
-    others of its group, where there are groups, tell best whether its label is a slip. What whole
-    groups have wrong in common is not seen. A suspected label is one whose class is beaten by
+    others of its group, where there are groups, are the best evidence for a slip. Errors that whole
+    groups have in common are not found. A suspected label is one whose class is beaten by
     another that is at least as probable as is usual among the images that carry its label.
 
     Examples

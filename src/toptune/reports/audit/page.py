@@ -1,4 +1,4 @@
-"""The page of an audit: a gallery of what to look at."""
+"""Page of an audit: galleries of suspected labels and of copies."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 from toptune.reports.audit.result import Audit, AuditedImage
 from toptune.reports.html.pictures import thumbnail
 from toptune.reports.html.rendering import render
+from toptune.reports.html.text import card, plural
 
 #: Groups of near-duplicates that the page shows of each kind, and images of each group.
 GROUPS, MEMBERS = 50, 12
@@ -77,36 +78,22 @@ def _groups(
 
 
 def _cards(found: Audit) -> list[dict[str, str]]:
-    """Numbers for the head of the page."""
     splits = ", ".join(f"{count} {split}" for split, count in found.splits.items())
+    conflicts, leaks = len(found.conflicts), len(found.leaks)
     cards = [
-        {
-            "value": f"{found.n:,}",
-            "what": "images",
-            "detail": splits or f"{len(found.classes)} classes",
-        },
-        {
-            "value": f"{found.n_suspects:,}",
-            "what": "suspected label" if found.n_suspects == 1 else "suspected labels",
-            "detail": f"leave-one-out agrees with {found.loo_accuracy:.1%} of all labels",
-        },
-        {
-            "value": f"{len(found.conflicts):,}",
-            "what": f"{_groups_of(len(found.conflicts))} contradictory copies",
-            "detail": f"{found.n_near_duplicates:,} images have a near-duplicate",
-        },
+        card(f"{found.n:,}", "images", splits or f"{len(found.classes)} classes"),
+        card(
+            f"{found.n_suspects:,}",
+            f"suspected {plural(found.n_suspects, 'label')}",
+            f"leave-one-out agrees with {found.loo_accuracy:.1%} of all labels",
+        ),
+        card(
+            f"{conflicts:,}",
+            f"{plural(conflicts, 'group')} of contradictory copies",
+            f"{found.n_near_duplicates:,} images have a near-duplicate",
+        ),
     ]
     if len(found.splits) > 1:
-        leaking = sum(len(group) for group in found.leaks)
-        cards.append(
-            {
-                "value": f"{len(found.leaks):,}",
-                "what": f"{_groups_of(len(found.leaks))} copies in several splits",
-                "detail": f"{leaking:,} images",
-            }
-        )
+        copies = f"{plural(leaks, 'group')} of copies in several splits"
+        cards.append(card(f"{leaks:,}", copies, f"{sum(map(len, found.leaks)):,} images"))
     return cards
-
-
-def _groups_of(count: int) -> str:
-    return "group of" if count == 1 else "groups of"

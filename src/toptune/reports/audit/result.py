@@ -1,4 +1,4 @@
-"""What an audit found."""
+"""Result of an audit."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from toptune.images import ImageSource, Quarantined
+from toptune.runtime.plain import plain_fields
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,19 +62,14 @@ class SuspectedImage:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain numbers, strings and lists, ready for JSON."""
-        return {
-            **self.image.to_dict(),
-            "suggested": self.suggested,
-            "probability": self.probability,
-            "label_probability": self.label_probability,
-            "suspicion": self.suspicion,
-            "neighbours": [neighbour.to_dict() for neighbour in self.neighbours],
-        }
+        found = plain_fields(self)
+        del found["image"]
+        return self.image.to_dict() | found
 
 
 @dataclass(frozen=True, eq=False)
 class Audit:
-    """What `audit` found.
+    """Doubtful labels, contradictory copies and leaking copies of a data set.
 
     Attributes
     ----------
@@ -85,13 +81,13 @@ class Audit:
         Splits of the data and the number of images of each; empty where there are none.
     loo_accuracy : float
         Share of the labels that leave-one-out agrees with.
-    suspects : tuple of SuspectedImage
-        Labels that are probably wrong, the most suspect first.
     n_suspects : int
-        How many there are; not all need be listed.
+        Number of labels that are probably wrong.
     weak_evidence : str
         Why suspected labels mean little: leave-one-out is no better than always naming the largest
         class; else empty.
+    suspects : tuple of SuspectedImage
+        The most suspect of them first; not all need be listed.
     conflicts : tuple of tuple of AuditedImage
         Groups of near-duplicates with different labels.
     leaks : tuple of tuple of AuditedImage
@@ -106,9 +102,9 @@ class Audit:
     classes: list[str]
     splits: dict[str, int]
     loo_accuracy: float
-    suspects: tuple[SuspectedImage, ...]
     n_suspects: int
     weak_evidence: str
+    suspects: tuple[SuspectedImage, ...]
     conflicts: tuple[tuple[AuditedImage, ...], ...]
     leaks: tuple[tuple[AuditedImage, ...], ...]
     n_near_duplicates: int
@@ -116,16 +112,4 @@ class Audit:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain numbers, strings and lists, ready for JSON."""
-        return {
-            "n": self.n,
-            "classes": self.classes,
-            "splits": self.splits,
-            "loo_accuracy": self.loo_accuracy,
-            "n_suspects": self.n_suspects,
-            "weak_evidence": self.weak_evidence,
-            "suspects": [suspect.to_dict() for suspect in self.suspects],
-            "conflicts": [[image.to_dict() for image in group] for group in self.conflicts],
-            "leaks": [[image.to_dict() for image in group] for group in self.leaks],
-            "n_near_duplicates": self.n_near_duplicates,
-            "quarantined": [{"id": item.id, "reason": item.reason} for item in self.quarantined],
-        }
+        return plain_fields(self)

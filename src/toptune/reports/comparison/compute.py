@@ -1,23 +1,34 @@
-"""The comparison itself, one method after the other."""
+"""Comparison of top-tuning with fine-tuning, one after the other on the same images."""
 
 from __future__ import annotations
 
 import os
 import time
-from dataclasses import replace
+import warnings
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from toptune.errors import DataError
-from toptune.features import cache_dir
+from toptune.errors import DataError, DataWarning
+from toptune.features import Features, cache_dir
 from toptune.finetuning.estimator import FineTuner
-from toptune.images import Images
-from toptune.reports.comparison.fine_tuning import FineTuning, Report
-from toptune.reports.comparison.parts import check_tests, readable, training_and_test
-from toptune.reports.comparison.result import Comparison, duration
-from toptune.reports.comparison.top_tuning import measured_curve, predicted_labels, top_tuned
+from toptune.images import (
+    Images,
+    ImageSet,
+    Quarantined,
+    labelled_images,
+    splits_of,
+    stratified_split,
+)
+from toptune.reports.comparison.fine_tuning import Announce, FineTuning
+from toptune.reports.comparison.result import Comparison, MethodOutcome
+from toptune.reports.html.text import duration
+from toptune.reports.learning_curve import measured_curve, predicted_labels
+from toptune.runtime.energy import EnergyMeter
+from toptune.runtime.memory import peak_memory, reset_peak_memory
+from toptune.tasks import check_classes, training_labels
 from toptune.tuner import TopTuner
 
 
@@ -33,7 +44,7 @@ def compare(
     test_size: float = 0.25,
     cache: str | os.PathLike[str] | None = "auto",
     random_state: int = 0,
-    report: Report | None = None,
+    report: Announce | None = None,
 ) -> Comparison:
     """Compare top-tuning with fine-tuning on labelled images.
 
@@ -65,7 +76,7 @@ def compare(
     random_state : int, default=0
         Seed of everything that is drawn.
     report : callable, optional
-        Told in a sentence what is about to happen and how long it will take.
+        Called with a sentence on each next step and how long it will take.
 
     Returns
     -------
@@ -87,20 +98,20 @@ def compare(
         If images were set aside, or training and test images share groups.
     """
     _check(backbone, budget, epochs, random_state)
-    say = report or (lambda sentence: None)
+    announce = report or (lambda sentence: None)
     parts = training_and_test(data, labels, test_size, random_state)
     drawn = "drawn at random" if parts.split == "random" else f"the {parts.split} split"
-    say(f"{len(parts.train)} images to train on, {len(parts.test)} to compare on ({drawn})")
+    announce(f"{len(parts.train)} images to train on, {len(parts.test)} to compare on ({drawn})")
     tuner = TopTuner(backbone=backbone, cache=None, random_state=random_state)
-    features, top = top_tuned(tuner, parts.train)
+    features, top = _top_tuned(tuner, parts.train)
     start = time.perf_counter()
     seen = tuner._extract(parts.test)
-    check_tests(seen.labels, seen.groups)
+    _check_tests(seen.labels, seen.groups)
     predicted = predicted_labels(tuner, seen)
     accuracy = float((predicted == seen.labels).mean())
     top = replace(top, accuracy=accuracy, predict_seconds=time.perf_counter() - start)
     cost = duration(top.total_seconds)
-    say(f"top-tuning: accuracy {accuracy:.3f} on the test images after {cost} of training")
+    announce(f"top-tuning: accuracy {accuracy:.3f} on the test images after {cost} of training")
     set_aside = (*parts.quarantined, *features.quarantined, *seen.quarantined)
     found = Comparison(
         backbone=tuner.backbone_,
@@ -121,9 +132,9 @@ def compare(
         return found
     fine = FineTuner(backbone=backbone, epochs=int(epochs), flip=flip, random_state=random_state)
     folder = cache_dir() if cache == "auto" else None if cache is None else Path(cache)
-    train, test = readable(parts.train, features), readable(parts.test, seen)
+    train, test = _readable(parts.train, features), _readable(parts.test, seen)
     job = FineTuning(fine, train, test, None if budget is None else 60 * budget, folder)
-    return job.add_to(found, predicted, say)
+    return job.add_to(found, predicted, announce)
 
 
 def _check(backbone: str, budget: float | None, epochs: int, random_state: int) -> None:
@@ -134,3 +145,92 @@ def _check(backbone: str, budget: float | None, epochs: int, random_state: int) 
     for name, value, least in (("epochs", epochs, 1), ("random_state", random_state, 0)):
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
             raise DataError(f"{name} must be a whole number >= {least}, got {value!r}")
+
+
+def _top_tuned(tuner: TopTuner, images: ImageSet) -> tuple[Features, MethodOutcome]:
+    """Fit to images, nothing being in a cache; return their features and the cost."""
+    reset_peak_memory()
+    with EnergyMeter() as meter:
+        start = time.perf_counter()
+        _, engine = tuner._network()
+        engine.prepare()
+        loading = time.perf_counter() - start
+        features = tuner._extract(images)
+        tuner.fit_features(features)
+    seconds = {"load": loading, **tuner.seconds_}
+    return features, MethodOutcome(float("nan"), seconds, 0.0, peak_memory(), meter.kwh)
+
+
+@dataclass(frozen=True, eq=False)
+class _Parts:
+    """Images to train on and to compare on, where the latter came from, what was set aside."""
+
+    train: ImageSet
+    test: ImageSet
+    split: str
+    quarantined: tuple[Quarantined, ...]
+
+
+def training_and_test(
+    data: Images, labels: ArrayLike | str | os.PathLike[str] | None, test_size: float, seed: int
+) -> _Parts:
+    """List training and test images."""
+    present: tuple[str, ...] = ()
+    if isinstance(data, str | os.PathLike):
+        table = labels if isinstance(labels, str | os.PathLike) else None
+        present = splits_of(data, labels=table)
+    own = next((name for name in ("test", "val") if name in present), None)
+    if own is None or present == (own,):
+        images, _ = labelled_images(data, labels, split=own)
+        check_classes(images)
+        rows, held_out = stratified_split(
+            images.labels, test_size=test_size, random_state=seed, groups=images.groups
+        )
+        train, test = images.subset(rows), images.subset(held_out)
+        parts = _Parts(train, test, "random", images.quarantined)
+    else:
+        train, test = (labelled_images(data, labels, split=s)[0] for s in ("train", own))
+        parts = _Parts(train, test, own, ())
+        if train.groups is not None and test.groups is not None:
+            _warn_of_shared_groups(train.groups, test.groups)
+    y = training_labels(parts.train, {})
+    _check_tests(parts.test.labels, parts.test.groups)
+    unknown = sorted(set(test.labels.tolist() if test.labels is not None else ()) - set(y.tolist()))
+    if unknown:
+        raise DataError(
+            f"test images have classes that no training image has: {', '.join(unknown)}; add "
+            "training images of them, or leave them out"
+        )
+    return parts
+
+
+def _warn_of_shared_groups(train: NDArray[np.str_], test: NDArray[np.str_]) -> None:
+    if shared := sorted(set(train.tolist()) & set(test.tolist())):
+        warnings.warn(
+            f"{len(shared)} groups have both training and test images, the first is {shared[0]}: "
+            "accuracies on the test images are too good",
+            DataWarning,
+            stacklevel=5,
+        )
+
+
+def _check_tests(labels: NDArray[np.str_] | None, groups: NDArray[np.str_] | None) -> None:
+    """Refuse test images that a comparison would say nothing on."""
+    n_classes = 0 if labels is None else len(np.unique(labels))
+    if n_classes < 2:
+        what = "one class" if n_classes else "no class"
+        raise DataError(
+            f"the images to compare on are of {what}: at least two are needed; add test images, or "
+            "let them be drawn at random from all images"
+        )
+    if groups is not None and len(np.unique(groups)) < 2:
+        raise DataError(
+            "the images to compare on are all of one group, which says nothing about others: add "
+            "groups"
+        )
+
+
+def _readable(images: ImageSet, features: Features) -> ImageSet:
+    """Those of the images that could be read, so that both methods see the same ones."""
+    place = {name: i for i, name in enumerate(images.ids)}
+    return images.subset([place[name] for name in features.ids])

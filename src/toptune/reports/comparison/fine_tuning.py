@@ -1,4 +1,4 @@
-"""Fine-tuning of the same images, timed, within a budget, and able to go on after a kill."""
+"""Fine-tuning of the same images, timed, within a budget; continued after an interruption."""
 
 from __future__ import annotations
 
@@ -22,14 +22,16 @@ from toptune.finetuning.training.loop import TrainingDiverged
 from toptune.finetuning.training.recipe import Machine
 from toptune.finetuning.training.trial import measure_speed, plan_training
 from toptune.images import ImageSet, UnreadableImage, content_hash, read_source
-from toptune.reports.comparison.result import Comparison, FineTuningPlan, MethodOutcome, duration
+from toptune.reports.comparison.result import Comparison, FineTuningPlan, MethodOutcome
+from toptune.reports.html.text import duration, plural
 from toptune.runtime.energy import EnergyMeter
 from toptune.runtime.memory import peak_memory, reset_peak_memory
 from toptune.tasks import training_labels
 
 _VERSION = 1  # raised when a checkpoint of an older version must not be gone on with
 
-Report: TypeAlias = Callable[[str], None]
+#: Function that is called with a sentence on the next step.
+Announce: TypeAlias = Callable[[str], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +44,7 @@ class FineTuning:
     budget: float | None
     folder: Path | None
 
-    def add_to(self, found: Comparison, predicted: NDArray[Any], say: Report) -> Comparison:
+    def add_to(self, found: Comparison, predicted: NDArray[Any], announce: Announce) -> Comparison:
         """Return a comparison to which fine-tuning was added, or why it was skipped.
 
         Parameters
@@ -51,18 +53,18 @@ class FineTuning:
             Without it.
         predicted : ndarray of shape (n,)
             What top-tuning says of the test images.
-        say : callable
-            Told what is about to happen.
+        announce : callable
+            Called with a sentence on the next step.
         """
         checkpoint = self._checkpoint()
         plan = _noted(checkpoint)
         if plan is None:
-            say("fine-tuning: a few training steps to see how long it will take")
+            announce("fine-tuning: a few training steps to see how long it will take")
             plan = self._planned(found.n_classes)
             if self.budget is not None and plan.estimated_seconds > self.budget:
                 return replace(found, plan=plan, skipped=_too_long(plan, self.budget))
             _note(checkpoint, plan)
-        say(_announcement(plan, self.tuner.epochs))
+        announce(_announcement(plan, self.tuner.epochs))
         self.tuner.set_params(
             epochs=plan.epochs,
             learning_rate="auto" if plan.learning_rate is None else plan.learning_rate,
@@ -174,13 +176,13 @@ def _announcement(plan: FineTuningPlan, asked: int) -> str:
         return "fine-tuning: going on where it was interrupted"
     rate = "three learning rates tried" if plan.learning_rate is None else "one learning rate"
     some = "" if plan.epochs == asked else f" of {asked}"
-    epochs = f"{plan.epochs}{some} {'epoch' if plan.epochs == 1 else 'epochs'}"
+    epochs = f"{plan.epochs}{some} {plural(plan.epochs, 'epoch')}"
     shorter = ", shortened to fit the budget" if plan.reduced else ""
     return f"fine-tuning: about {duration(plan.estimated_seconds)} ({epochs}, {rate}{shorter})"
 
 
 def _too_long(plan: FineTuningPlan, budget: float) -> str:
-    epochs = "1 epoch" if plan.epochs == 1 else f"{plan.epochs} epochs"
+    epochs = f"{plan.epochs} {plural(plan.epochs, 'epoch')}"
     return (
         f"fine-tuning was skipped: {epochs} at one learning rate would have taken about "
         f"{duration(plan.estimated_seconds)}, more than the budget of {duration(budget)}"

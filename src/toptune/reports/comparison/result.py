@@ -1,13 +1,15 @@
-"""What a comparison of top-tuning with fine-tuning found, and the sentences that say it."""
+"""Result of a comparison of top-tuning with fine-tuning, and its verdict in words."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from toptune.evaluation.intervals import PairedDifference
-from toptune.evaluation.learning_curve import Extrapolation
 from toptune.images import Quarantined
+from toptune.reports.html.text import duration, energy, percent, plural
+from toptune.reports.learning_curve import LearningCurve
+from toptune.runtime.plain import plain_fields
 
 #: p-value below which a difference is called beyond chance.
 LEVEL = 0.05
@@ -15,7 +17,7 @@ LEVEL = 0.05
 
 @dataclass(frozen=True)
 class MethodOutcome:
-    """How good a method is, and what it cost.
+    """Accuracy of a method on the test images, and its cost.
 
     Attributes
     ----------
@@ -42,10 +44,14 @@ class MethodOutcome:
         """Time of the whole training."""
         return sum(self.seconds.values())
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain numbers and dictionaries, ready for JSON."""
+        return plain_fields(self) | {"total_seconds": self.total_seconds}
+
 
 @dataclass(frozen=True)
 class FineTuningPlan:
-    """How the network was, or would have been, fine-tuned.
+    """Training of the fine-tuned network, as planned.
 
     Attributes
     ----------
@@ -54,7 +60,7 @@ class FineTuningPlan:
     learning_rate : float or None
         None before it is chosen on a validation part of the training images.
     estimated_seconds : float
-        What a trial of a few steps promised.
+        Time, estimated by a trial of a few steps.
     reduced : bool
         Whether the budget allowed less than what was asked for.
     resumed : bool
@@ -69,51 +75,8 @@ class FineTuningPlan:
 
 
 @dataclass(frozen=True)
-class CurvePoint:
-    """Accuracy of top-tuning after training on some of the images, the mean of several draws.
-
-    Attributes
-    ----------
-    fraction : float
-        Of the training images that was asked for.
-    n : float
-        Number of images that were taken.
-    draws : int
-        How many subsets were drawn.
-    loo_accuracy, test_accuracy : float
-        Leave-one-out (leave-one-group-out, where there are groups) on the subset, and on the test
-        images.
-    """
-
-    fraction: float
-    n: float
-    draws: int
-    loo_accuracy: float
-    test_accuracy: float
-
-
-@dataclass(frozen=True)
-class Curve:
-    """Learning curve of top-tuning.
-
-    Attributes
-    ----------
-    points : tuple of CurvePoint
-        From few images to all of them.
-    extrapolation : Extrapolation
-        What more images would bring.
-    seconds : float
-        What measuring it took.
-    """
-
-    points: tuple[CurvePoint, ...]
-    extrapolation: Extrapolation
-    seconds: float
-
-
-@dataclass(frozen=True)
 class Comparison:
-    """What `compare` found.
+    """Comparison of top-tuning with fine-tuning.
 
     Attributes
     ----------
@@ -136,7 +99,7 @@ class Comparison:
         How it was done; None where it was not wanted.
     difference : PairedDifference or None
         Accuracy of fine-tuning less that of top-tuning.
-    curve : Curve
+    curve : LearningCurve
         Accuracy of top-tuning with fewer images, and what more would bring.
     quarantined : tuple of Quarantined
         Images set aside, with the reason.
@@ -153,7 +116,7 @@ class Comparison:
     skipped: str | None
     plan: FineTuningPlan | None
     difference: PairedDifference | None
-    curve: Curve
+    curve: LearningCurve
     quarantined: tuple[Quarantined, ...]
 
     @property
@@ -165,23 +128,18 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """One or two plain sentences: what fine-tuning gains or loses, and what it costs."""
+        """The gain or loss of fine-tuning and its cost, in one or two sentences."""
+        top = self.top_tuning
         if self.fine_tuning is None or self.difference is None:
-            accuracy = (
-                f"Top-tuning is right on {100 * self.top_tuning.accuracy:.1f} % of the test images"
+            return (
+                f"Top-tuning is right on {percent(top.accuracy)} of the test images after "
+                f"{duration(top.total_seconds)} of training; {self.skipped}."
             )
-            cost = f"after {duration(self.top_tuning.total_seconds)} of training"
-            return f"{accuracy} {cost}; {self.skipped}."
-        cost = _cost(self.top_tuning, self.fine_tuning)
-        return f"{_gain(self.difference)} {cost}.{_caution(self.plan)}"
+        return f"{_gain(self.difference)} {_cost(top, self.fine_tuning)}.{_caution(self.plan)}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain numbers, strings and lists, ready for JSON."""
-        found = asdict(self)
-        for name, outcome in (("top_tuning", self.top_tuning), ("fine_tuning", self.fine_tuning)):
-            if outcome is not None:
-                found[name]["total_seconds"] = outcome.total_seconds
-        return found | {"ratio": self.ratio, "verdict": self.verdict}
+        return plain_fields(self) | {"ratio": self.ratio, "verdict": self.verdict}
 
 
 def _gain(found: PairedDifference) -> str:
@@ -211,54 +169,5 @@ def _cost(top: MethodOutcome, fine: MethodOutcome) -> str:
 def _caution(plan: FineTuningPlan | None) -> str:
     if plan is None or not plan.reduced:
         return ""
-    epochs = "1 epoch" if plan.epochs == 1 else f"{plan.epochs} epochs"
+    epochs = f"{plan.epochs} {plural(plan.epochs, 'epoch')}"
     return f" The budget allowed it {epochs} at one learning rate: more could change this."
-
-
-def forecast_text(curve: Curve) -> str:
-    """Say in a sentence what more images would bring."""
-    found = curve.extrapolation
-    if curve.points[-1].test_accuracy == 1:
-        return "all test images are right already: more images could show no gain on them"
-    if found.status == "too few sizes":
-        return "too few images to say what more of them would bring"
-    if found.status == "flat":
-        return "no fall of the error beyond chance, so it does not show that more images would help"
-    if found.status == "not identified":
-        return "too uncertain to say what more images would bring"
-    parts = []
-    for forecast in found.forecasts:
-        times = f"{forecast.multiple:g} times the images:"
-        if forecast.gain is None or forecast.low is None or forecast.high is None:
-            parts.append(f"{times} too uncertain to say")
-            continue
-        low, high = 100 * forecast.low, 100 * forecast.high
-        parts.append(f"{times} {100 * forecast.gain:+.1f} points ({low:.1f} to {high:.1f})")
-    return "; ".join(parts)
-
-
-def duration(seconds: float) -> str:
-    """Write a duration in words.
-
-    Examples
-    --------
-    >>> [duration(value) for value in (0.42, 61.4, 1860, 9000)]
-    ['0.4 seconds', '61 seconds', '31 minutes', '2.5 hours']
-    """
-    if seconds < 100:
-        return f"{seconds:.1f} seconds" if seconds < 10 else f"{seconds:.0f} seconds"
-    if seconds < 100 * 60:
-        minutes = seconds / 60
-        return f"{minutes:.1f} minutes" if minutes < 10 else f"{minutes:.0f} minutes"
-    return f"{seconds / 3600:.1f} hours"
-
-
-def energy(kwh: float) -> str:
-    """Write an energy with a unit that suits it.
-
-    Examples
-    --------
-    >>> energy(0.000012), energy(0.0312), energy(1.2)
-    ('0.012 Wh', '31.2 Wh', '1.2 kWh')
-    """
-    return f"{kwh:.1f} kWh" if kwh >= 1 else f"{1000 * kwh:.3g} Wh"

@@ -1,4 +1,4 @@
-"""How figures look on every page: colours, matplotlib's parameters without its global state, SVG.
+"""Style of all figures: colours, matplotlib's parameters without its global state, SVG.
 
 Colours are those of Okabe and Ito, told apart also by the colour-blind. `DARK` is what each becomes
 on a dark page.
@@ -6,6 +6,7 @@ on a dark page.
 
 from __future__ import annotations
 
+import html
 import io
 import re
 from collections.abc import Iterator
@@ -17,17 +18,20 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PAPER, INK, MUTED, RULE = "#ffffff", "#1f2328", "#69707a", "#dfe3e8"
+BLUE, ORANGE, GREEN, PURPLE, AMBER = "#0072b2", "#d55e00", "#009e73", "#b0508c", "#a87900"
+#: Colours of classes or methods, in the order of their use.
+COLOURS = (BLUE, ORANGE, GREEN, PURPLE, AMBER, INK)
 #: Colours of light pages and what takes their place on dark ones, with the name of the variable.
 DARK = {
     PAPER: ("paper", "#12161c"),
     INK: ("ink", "#e8eaed"),
     MUTED: ("muted", "#9aa3ae"),
     RULE: ("rule", "#2c343e"),
-    "#0072b2": ("blue", "#56b0f0"),
-    "#d55e00": ("orange", "#ff9350"),
-    "#009e73": ("green", "#38cfa2"),
-    "#b0508c": ("purple", "#e08cc0"),
-    "#a87900": ("amber", "#e3b341"),
+    BLUE: ("blue", "#56b0f0"),
+    ORANGE: ("orange", "#ff9350"),
+    GREEN: ("green", "#38cfa2"),
+    PURPLE: ("purple", "#e08cc0"),
+    AMBER: ("amber", "#e3b341"),
     "#3b9fc9": ("cyan", "#8fd3f4"),
 }
 #: matplotlib's parameters: text stays text, and names are never formulas.
@@ -116,3 +120,10 @@ def inline_svg(document: str, name: str, title: str) -> str:
         body = body.replace(color, f"var(--{variable})")
     attributes = f'<svg role="img" aria-label="{title}"'
     return body.replace("<svg", attributes, 1).strip()
+
+
+def inline_figure(figure: Figure, name: str, title: str) -> Any:
+    """Return a figure as Markup for a template; `name` and `title` as for `inline_svg`."""
+    from markupsafe import Markup
+
+    return Markup(inline_svg(svg_text(figure), name, html.escape(title)))

@@ -1,7 +1,4 @@
-"""What a model is worth, on one page: accuracy, confusions, probabilities, errors, doubtful labels.
-
-`building` asks the model, `page` draws the answers.
-"""
+"""Evaluation of a model: accuracy, confusions, calibration, learning curve, doubtful labels."""
 
 from toptune.reports.model.compute import build_report
 from toptune.reports.model.page import report_page

@@ -1,4 +1,4 @@
-"""Fitted model, perhaps data -> `Report`."""
+"""Evaluation of a model by leave-one-out, or on data."""
 
 from __future__ import annotations
 
@@ -19,9 +19,7 @@ from toptune.features import Features
 from toptune.images import Images, ImageSet, Quarantined, image_files
 from toptune.kernel import Rows
 from toptune.model.image_classifier import images_to_compare
-from toptune.reports.comparison.result import Curve
-from toptune.reports.comparison.top_tuning import left_out_labels, measured_curve
-from toptune.reports.model.feature_map import kernel_components
+from toptune.reports.learning_curve import LearningCurve, left_out_labels, measured_curve
 from toptune.reports.model.result import Disagreement, FeatureMap, Report
 from toptune.runtime.energy import EnergyMeter
 from toptune.tuner import TopTuner
@@ -35,7 +33,7 @@ _POINTS = 800
 
 @dataclass(frozen=True, eq=False)
 class _Measured:
-    """What a report measures on: n images, their classes and probabilities of them."""
+    """Images that are evaluated, with their classes and out-of-sample probabilities."""
 
     evaluation: Evaluation
     ids: tuple[str, ...]
@@ -64,7 +62,7 @@ def build_report(
     curve: bool = True,
     image_folders: Sequence[str | os.PathLike[str]] | None = None,
 ) -> Report:
-    """Measure what a model is worth.
+    """Evaluate a model, by leave-one-out or on labelled images.
 
     Parameters
     ----------
@@ -259,7 +257,7 @@ def _feature_map(tuner: TopTuner, left_out: _Measured | None) -> FeatureMap | No
 
 def _curve(
     tuner: TopTuner, test: Features | None, folders: Sequence[str | os.PathLike[str]]
-) -> tuple[Curve | None, str]:
+) -> tuple[LearningCurve | None, str]:
     """Learning curve, on test images or by leave-one-out; or why there is none."""
     features = training_features(tuner, folders)
     if features is None:
@@ -275,6 +273,50 @@ def _curve(
         return measured_curve(tuner, features, test, answers.astype(np.str_)), ""
     except DataError as error:  # parts of the images that no model can be fitted on
         return None, str(error)
+
+
+def kernel_components(
+    K: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], tuple[float, float]]:
+    """Return the first two principal components of a kernel.
+
+    The kernel is the head's own, with its bandwidth and its weights of layers: images are near each
+    other where the head takes them to be alike. The axes do not depend on the labels.
+
+    Parameters
+    ----------
+    K : ndarray of shape (k, k)
+        Kernel between the images.
+
+    Returns
+    -------
+    points : ndarray of shape (k, 2)
+    shares : tuple of float
+        Part of the variance, the trace of the centred kernel, of each component.
+
+    Notes
+    -----
+    Schölkopf, Smola and Müller 1998, Nonlinear Component Analysis as a Kernel Eigenvalue Problem.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.array([[0.0], [1.0], [2.0]])
+    >>> points, shares = kernel_components(x @ x.T)
+    >>> sorted(points[:, 0].round(6).tolist()), shares
+    ([-1.0, 0.0, 1.0], (1.0, 0.0))
+    """
+    from sklearn.decomposition import KernelPCA
+
+    k = len(K)
+    found = KernelPCA(n_components=2, kernel="precomputed", eigen_solver="dense").fit(K)
+    sizes = np.zeros(2)
+    sizes[: len(found.eigenvalues_)] = np.maximum(found.eigenvalues_, 0.0)
+    points = np.zeros((k, 2))
+    points[:, : len(found.eigenvalues_)] = found.eigenvectors_ * np.sqrt(sizes[:k])
+    total = float(np.trace(K) - K.sum() / k)
+    shares = sizes / total if total > 0 else np.zeros(2)
+    return points, (float(shares[0].round(12)), float(shares[1].round(12)))
 
 
 def training_features(

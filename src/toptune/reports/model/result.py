@@ -1,8 +1,8 @@
-"""What a report says."""
+"""Result of the evaluation of a model."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from toptune.evaluation.classification import Evaluation
 from toptune.images import Quarantined
-from toptune.reports.comparison.result import Curve
+from toptune.reports.learning_curve import LearningCurve
+from toptune.runtime.plain import plain_fields
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Disagreement:
 
 @dataclass(frozen=True, eq=False)
 class FeatureMap:
-    """Training images as points of a plane; see `toptune.reports.model.feature_map`.
+    """Training images as points of a plane; see `kernel_components`.
 
     Attributes
     ----------
@@ -61,20 +62,10 @@ class FeatureMap:
     labels: list[Any]
     right: NDArray[np.bool_]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain numbers, strings and lists, ready for JSON."""
-        return {
-            "points": self.points.tolist(),
-            "shares": list(self.shares),
-            "ids": list(self.ids),
-            "labels": self.labels,
-            "right": self.right.tolist(),
-        }
-
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """What `build_report` found.
+    """Evaluation of a model.
 
     Attributes
     ----------
@@ -104,7 +95,7 @@ class Report:
     no_leave_one_out : str
         Why leave-one-out is not known, as for some models that were changed; else empty. There are
         no suspected labels then.
-    curve : Curve or None
+    curve : LearningCurve or None
         Accuracy with fewer training images, and what more would bring.
     no_curve : str
         Why there is none.
@@ -141,7 +132,7 @@ class Report:
     n_suspected: int
     weak_evidence: str
     no_leave_one_out: str
-    curve: Curve | None
+    curve: LearningCurve | None
     no_curve: str
     feature_map: FeatureMap | None
     seconds: dict[str, float]
@@ -157,32 +148,4 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain numbers, strings and lists, ready for JSON."""
-        return {
-            "source": self.source,
-            "evaluation": self.evaluation.to_dict(),
-            "interval": list(self.interval),
-            "recalls": {
-                str(label): None if interval is None else list(interval)
-                for label, interval in self.recalls.items()
-            },
-            "n_groups": self.n_groups,
-            "errors": [asdict(row) for row in self.errors],
-            "n_errors": self.n_errors,
-            "suspected": [asdict(row) for row in self.suspected],
-            "n_suspected": self.n_suspected,
-            "weak_evidence": self.weak_evidence,
-            "no_leave_one_out": self.no_leave_one_out,
-            "curve": None if self.curve is None else asdict(self.curve),
-            "no_curve": self.no_curve,
-            "feature_map": None if self.feature_map is None else self.feature_map.to_dict(),
-            "seconds": self.seconds,
-            "energy_kwh": self.energy_kwh,
-            "n_images": self.n_images,
-            "n_centers": self.n_centers,
-            "n_features": self.n_features,
-            "head": self.head,
-            "layer_weights": self.layer_weights,
-            "provenance": self.provenance,
-            "data": self.data,
-            "quarantined": [vars(item) for item in self.quarantined],
-        }
+        return plain_fields(self)

@@ -1,4 +1,4 @@
-"""The page of an explanation: the picture, where it matters, training images for and against."""
+"""Page of an explanation: the picture, its map, and training images for and against the class."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from toptune.model.explanation.explain import Explanation
 from toptune.model.explanation.occlusion import Occlusion
 from toptune.reports.html.pictures import data_uri, thumbnail
 from toptune.reports.html.rendering import render
+from toptune.reports.html.text import card, percent, signed
 
-#: Red, green, blue of what speaks for a class and against it; as in `pages.drawing`.
+#: Red, green and blue for a class and against it: the orange and blue of `reports.html.drawing`.
 FOR, AGAINST = (213, 94, 0), (0, 114, 178)
 
 #: How many times larger than the score, or than 1, the two sides are where a page warns of it.
@@ -41,17 +42,11 @@ def heat_map(occlusion: Occlusion, picture: NDArray[np.uint8]) -> NDArray[np.uin
     """
     height, width, _ = picture.shape
     left, upper, right, lower = occlusion.box
-    edges = [
-        round(left * width),
-        round(upper * height),
-        round(right * width),
-        round(lower * height),
-    ]
-    size = (max(1, edges[2] - edges[0]), max(1, edges[3] - edges[1]))
+    x, y = round(left * width), round(upper * height)
+    size = max(1, round(right * width) - x), max(1, round(lower * height) - y)
     small = Image.fromarray(occlusion.drops.astype(np.float32))
-    values = np.zeros((height, width), dtype=np.float32)
-    whole = Image.fromarray(values)
-    whole.paste(small.resize(size, Image.Resampling.BICUBIC), (edges[0], edges[1]))
+    whole = Image.fromarray(np.zeros((height, width), dtype=np.float32))
+    whole.paste(small.resize(size, Image.Resampling.BICUBIC), (x, y))
     values = np.asarray(whole)
     most = float(np.abs(occlusion.drops).max())
     part = np.clip(values / most if most > 0 else values, -1, 1)[..., None]
@@ -114,24 +109,13 @@ def explanation_page(
         "cancelling": _sides(support)[0] > CANCELLING * max(1.0, abs(explanation.score)),
         "model": model,
     }
-    return render("toptune.reports", "explanation.html.j2", content)
+    return render("toptune.reports.explanation", "explanation.html.j2", content)
 
 
 def _enlarged(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Repeat the pixels of a small picture, so that the map over it is fine enough."""
     times = max(1, _LEAST // max(picture.shape[:2]))
     return picture.repeat(times, axis=0).repeat(times, axis=1)
-
-
-def signed(value: float) -> str:
-    """Write a number with its sign, a real minus sign included.
-
-    Examples
-    --------
-    >>> signed(-0.25), signed(1234.5)
-    ('−0.250', '+1,234')
-    """
-    return (f"{value:+.3f}" if abs(value) < 100 else f"{value:+,.0f}").replace("-", "−")
 
 
 def _sides(support: Attribution) -> tuple[float, float]:
@@ -142,30 +126,25 @@ def _sides(support: Attribution) -> tuple[float, float]:
 
 
 def _cards(explanation: Explanation) -> list[dict[str, str]]:
-    """Return the first numbers of the page: value, what it is, and what to mind."""
     support = explanation.support
     above, below = _sides(support)
     same = explanation.label == explanation.predicted
     second = "the most probable class" if same else f"more probable: {explanation.predicted}"
     return [
-        {
-            "value": f"{100 * explanation.probability:.1f} %",
-            "what": f"probability of {explanation.label}",
-            "detail": second,
-        },
-        {
-            "value": signed(explanation.score),
-            "what": "score",
-            "detail": "about +1: sure of this class; about -1: sure of another",
-        },
-        {
-            "value": signed(above),
-            "what": "added by training images",
-            "detail": f"{support.n_supporting:,} images speak for the class",
-        },
-        {
-            "value": signed(below),
-            "what": "taken by training images",
-            "detail": f"{support.n_opposing:,} images speak against it",
-        },
+        card(percent(explanation.probability), f"probability of {explanation.label}", second),
+        card(
+            signed(explanation.score),
+            "score",
+            "about +1: sure of this class; about -1: sure of another",
+        ),
+        card(
+            signed(above),
+            "added by training images",
+            f"{support.n_supporting:,} images speak for the class",
+        ),
+        card(
+            signed(below),
+            "taken by training images",
+            f"{support.n_opposing:,} images speak against it",
+        ),
     ]
