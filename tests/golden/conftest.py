@@ -22,3 +22,12 @@ def _in_workspace(golden_workspace: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.chdir(golden_workspace)
     monkeypatch.setenv("TOPTUNE_CACHE", str(golden_workspace / "cache"))
     monkeypatch.setenv("TOPTUNE_DATA", str(golden_workspace / "none"))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave slow tests of this folder to `make test-slow`, also where no marker is asked for."""
+    if not config.getoption("markexpr"):
+        skip = pytest.mark.skip(reason="slow: run by make test-slow")
+        for item in items:
+            if item.path.parent == Path(__file__).parent and "slow" in item.keywords:
+                item.add_marker(skip)
