@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
+import warnings
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -87,16 +91,26 @@ def run_command(name: str, out: str) -> dict[str, Any]:
     out : path
         File for what the command writes.
     """
-    from typer.testing import CliRunner
-
-    from toptune.cli.app import app
-
-    line = [out if part == "OUT" else part for part in COMMANDS[name]]
-    result = CliRunner().invoke(app, [*line, "--json"], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    assert result.stdout.count("\n") == 1, result.stdout
-    found: dict[str, Any] = json.loads(result.stdout)
+    printed = run_line([out if part == "OUT" else part for part in COMMANDS[name]] + ["--json"])
+    assert printed.count("\n") == 1, printed
+    found: dict[str, Any] = json.loads(printed)
     return found
+
+
+def run_line(arguments: list[str]) -> str:
+    """Run a command line as the script `toptune` does, and return its standard output."""
+    from toptune.cli import main
+
+    given, shown, printed = sys.argv, warnings.showwarning, StringIO()
+    sys.argv = ["toptune", *arguments]
+    try:
+        with redirect_stdout(printed):
+            main()
+    except SystemExit as left:
+        assert not left.code, (left.code, printed.getvalue())
+    finally:
+        sys.argv, warnings.showwarning = given, shown
+    return printed.getvalue()
 
 
 def without_paths(content: Any) -> Any:

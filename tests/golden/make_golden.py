@@ -19,7 +19,7 @@ os.environ.update(HF_HUB_OFFLINE="1", HF_HOME=tempfile.mkdtemp(prefix="toptune-h
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
-from golden_commands import COMMANDS, run_command, without_paths
+from golden_commands import COMMANDS, run_command, run_line, without_paths
 from golden_comparison import fingerprint, stored_results, without_volatile
 from golden_material import FILES, NETWORK, write_workspace
 from golden_models import (
@@ -37,14 +37,10 @@ from numpy.typing import NDArray
 def write_models() -> None:
     """Write feature files, models and what is expected of them."""
     from safetensors.numpy import save_file
-    from typer.testing import CliRunner
-
-    from toptune.cli.app import app
 
     for name, arguments in FEATURE_FILES.items():
-        out = ("--backbone", NETWORK, "--overwrite", "-o", str(FILES / f"{name}.safetensors"))
-        result = CliRunner().invoke(app, ["features", *arguments, *out], catch_exceptions=False)
-        assert result.exit_code == 0, result.output
+        path = str(FILES / f"{name}.safetensors")
+        run_line(["features", *arguments, "--backbone", NETWORK, "--overwrite", "-o", path])
     arrays: dict[str, NDArray[Any]] = {}
     for name, recipe in RECIPES.items():
         model = recipe.make()
