@@ -213,7 +213,7 @@ class TopTuner(ExtractingClassifier, UpdatableClassifier, CautiousClassifier):
         found = isinstance(groups, str)
         if found and groups != NEAR_DUPLICATES:
             raise DataError(f'groups must be names or "{NEAR_DUPLICATES}", got {groups!r}')
-        image_set, names = given_images(
+        image_set = given_images(
             data,
             labels,
             paths=paths,
@@ -227,7 +227,7 @@ class TopTuner(ExtractingClassifier, UpdatableClassifier, CautiousClassifier):
             features = replace(features, provenance=with_folder(features.provenance, image_set))
         if found:
             features = with_near_duplicates(features)
-        return self._fit_features(features, names, network, centers)
+        return self._fit_features(features, network, centers)
 
     def fit_features(self, features: Features, *, centers: TopTuner | None = None) -> TopTuner:
         """Train the head on features that were extracted before, by this backbone.
@@ -255,17 +255,16 @@ class TopTuner(ExtractingClassifier, UpdatableClassifier, CautiousClassifier):
         network = self._asked(self.backbone)
         self._check_provenance(features.provenance, "these features", network=network)
         check_finite(features)
-        return self._fit_features(features, {}, network, centers)
+        return self._fit_features(features, network, centers)
 
     def _fit_features(
         self,
         features: Features,
-        names: dict[str, Any],
         network: Network,
         centers: TopTuner | None,
     ) -> TopTuner:
         task = chosen_task(self.task, features.label_kind)
-        targets = task.read(features, names)
+        targets = task.read(features)
         groups = features.groups
         if groups is not None and len(set(groups.tolist())) < 2:
             raise DataError(

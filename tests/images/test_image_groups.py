@@ -205,21 +205,21 @@ def test_groups_of_images_in_memory() -> None:
         "image-000003": "p",
     }
     assert from_arrays(sources).groups is None
-    images, _ = labelled_images(sources, [0, 1, 0, 1], groups=np.array([1, 1, 2, 2]))
+    images = labelled_images(sources, [0, 1, 0, 1], groups=np.array([1, 1, 2, 2]))
     assert images.groups is not None
     assert images.groups.tolist() == ["1", "1", "2", "2"]
-    assert labelled_images(sources, [0, 1, 0, 1])[0].groups is None
+    assert labelled_images(sources, [0, 1, 0, 1]).groups is None
     assert unlabelled_images(images) is images
 
 
 def test_groups_for_an_image_set_replace_its_own(image_tree: Tree) -> None:
     images = open_images(image_tree(["cat/p1 1.jpg", "cat/p1 2.jpg", "dog/p2 1.jpg"]))
-    assert labelled_images(images, None)[0] is images
+    assert labelled_images(images, None) is images
     patients = [Path(i).name.partition(" ")[0] for i in images.ids]
-    grouped, _ = labelled_images(images, None, groups=patients)
+    grouped = labelled_images(images, None, groups=patients)
     assert groups_of(grouped)["dog/p2 1.jpg"] == "p2"
     assert (grouped.ids, grouped.labels) == (images.ids, images.labels)
-    again, _ = labelled_images(grouped, None, groups=["x", "y", "z"])
+    again = labelled_images(grouped, None, groups=["x", "y", "z"])
     assert list(groups_of(again).values()) == ["x", "y", "z"]
     with pytest.raises(DataError, match="3 images but 1 groups"):
         labelled_images(images, None, groups=["p1"])

@@ -1,4 +1,4 @@
-"""Names, numbers and sets: told apart by where labels come from, and kept as text."""
+"""Names, numbers and sets: told apart by where labels come from; types that are kept."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ NAMES = st.text(st.characters(exclude_characters=";"), min_size=1).filter(lambda
     ],
 )
 def test_labels_in_memory(labels: Any, kind: str) -> None:
-    images, _ = labelled_images(PIXELS, labels)
+    images = labelled_images(PIXELS, labels)
     assert images.label_kind == kind
     assert images.subset([2, 0]).label_kind == kind
 
@@ -143,3 +143,24 @@ def test_a_feature_file_keeps_what_labels_are(tmp_path: Path) -> None:
 
 def test_an_image_set_is_of_classes_unless_told() -> None:
     assert ImageSet(("a",), (b"",), np.array(["0.5"])).label_kind == "class"
+
+
+@pytest.mark.parametrize(
+    ("labels", "dtype"),
+    [
+        (np.array([3, 1, 1], np.int32), "int32"),
+        ([True, False, True], "bool"),
+        (["cat", "dog", "cat"], "<U3"),
+        (np.array(["cat", "dog", "cat"], object), "<U3"),
+        ([Path("b"), Path("a"), Path("b")], "<U1"),
+        ([["cat"], [], ["cat", "dog"]], "<U7"),
+    ],
+)
+def test_labels_in_memory_keep_their_dtype(labels: Any, dtype: str) -> None:
+    images = labelled_images(PIXELS[:3], labels)
+    assert images.labels is not None
+    assert images.labels.dtype == np.dtype(dtype)
+    assert images.subset([2, 0]).labels is not None
+    text = images.with_text_labels().labels
+    assert text is not None
+    assert text.tolist() == [str(label) for label in images.labels]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from toptune.errors import DataError, ModelFileError
 from toptune.images import LabelKind, Quarantined
-from toptune.images.labels import LABEL_KINDS
+from toptune.images.labels import LABEL_KINDS, as_text
 from toptune.runtime.deprecation import with_old_methods
 from toptune.runtime.tensor_file import decode_names, encode_names, load_tensors, save_tensors
 
@@ -30,8 +30,8 @@ class Features:
         As the network gives them, not normalised; a memory map where they were left in their file.
     ids : tuple of str
         Names of the images, one per row.
-    labels : ndarray of str, shape (n,), or None
-        Class names.
+    labels : ndarray of shape (n,), or None
+        As in `toptune.images.ImageSet.labels`; text where the features were read from a file.
     layers : dict of str to int
         Layers and the number of columns of each, in order; they add up to d.
     provenance : dict
@@ -54,7 +54,7 @@ class Features:
 
     X: NDArray[np.float32] | NDArray[np.float16]
     ids: tuple[str, ...]
-    labels: NDArray[np.str_] | None
+    labels: NDArray[Any] | None
     layers: dict[str, int]
     provenance: dict[str, Any] = field(default_factory=dict)
     quarantined: tuple[Quarantined, ...] = ()
@@ -115,7 +115,7 @@ class Features:
                 raise DataError("features are beyond the range of float16, 65504: save them whole")
         tensors: dict[str, NDArray[Any]] = {"features": X, "ids": encode_names(self.ids)}
         if self.labels is not None:
-            tensors["labels"] = encode_names(self.labels.tolist())
+            tensors["labels"] = encode_names(as_text(self.labels).tolist())
         if self.groups is not None:  # readers that know nothing of it pass over it
             tensors["image_groups"] = encode_names(self.groups.tolist())
         save_tensors(

@@ -196,13 +196,13 @@ class FineTuner(ImageClassifier):
             If images were set aside, or are too few to choose the learning rate.
         """
         self._check_parameters()
-        image_set, names = given_images(data, labels, paths=paths, images=images, split=split)
-        training_labels(image_set, names)  # an error in them is raised before the work
+        image_set = given_images(data, labels, paths=paths, images=images, split=split)
+        training_labels(image_set)  # an error in them is raised before the work
         backbone = load_backbone(self.backbone)
         engine = make_engine(backbone, precision=self.precision)
         geometry = training_geometry(backbone.preprocessing.geometry)
         decoded = decode_images(image_set, geometry, strict=self.strict)
-        y = training_labels(decoded.images, names)
+        y = training_labels(decoded.images)
         classes, codes = np.unique(y, return_inverse=True)
         fitting = Fitting(
             backbone,

@@ -6,7 +6,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from PIL import ExifTags, Image
 
 from toptune.errors import DataError
-from toptune.images.labels import LabelKind, is_collection, kind_of_values, set_text
+from toptune.images.labels import LabelKind, as_text, is_collection, kind_of_values, set_text
 
 ImageSource: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | npt.NDArray[Any]
 """A path, the bytes of an image file, a Pillow image or an array of pixels."""
@@ -59,8 +59,9 @@ class ImageSet:
         manifest gives it, or ``image-000000`` and so on.
     sources : tuple of ImageSource
         Where the pixels come from, one per id.
-    labels : ndarray of str, shape (n,), or None
-        Class names, or None where the images have no labels.
+    labels : ndarray of shape (n,), or None
+        Names of classes, numbers, or sets as text; None where the images have no labels. Text from
+        folders and manifests, of the type that was given for images in memory.
     quarantined : tuple of Quarantined
         What was set aside while listing; none of it is among `ids`.
     groups : ndarray of str, shape (n,), or None
@@ -78,7 +79,7 @@ class ImageSet:
 
     ids: tuple[str, ...]
     sources: tuple[ImageSource, ...]
-    labels: npt.NDArray[np.str_] | None
+    labels: npt.NDArray[Any] | None
     quarantined: tuple[Quarantined, ...] = ()
     groups: npt.NDArray[np.str_] | None = None
     label_kind: LabelKind = "class"
@@ -97,6 +98,10 @@ class ImageSet:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def with_text_labels(self) -> ImageSet:
+        """Return the images with their labels as text."""
+        return self if self.labels is None else replace(self, labels=as_text(self.labels))
 
     def subset(self, indices: Sequence[int] | npt.NDArray[Any]) -> ImageSet:
         """Return the images at `indices`, in that order.
@@ -143,8 +148,8 @@ def from_arrays(
     images : sequence of ImageSource
         Paths, bytes of image files, Pillow images or arrays; see `decode` for the arrays it takes.
     labels : sequence, optional
-        One label per image; kept as ``str(label)``. A list, tuple or set of names is kept as text
-        with semicolons.
+        One label per image, kept in the type that NumPy gives them; objects of other types, and
+        lists, tuples or sets of names, are kept as text.
     groups : sequence, optional
         One group per image, kept as text; an image whose group is missing (None, NaN or empty) is
         a group of its own.
@@ -179,13 +184,13 @@ def from_arrays(
                 "give a path, bytes, a Pillow image or a NumPy array"
             )
     ids = _ids_of(sources)
-    values = None if labels is None else list(labels)
+    values = None if labels is None else _label_array(list(labels), len(sources))
     return ImageSet(
         ids,
         sources,
-        _labels_of(values, len(sources)),
+        values,
         groups=None if groups is None else group_names(groups, ids),
-        label_kind="class" if values is None else kind_of_values(values),
+        label_kind="class" if values is None else kind_of_values(list(values)),
     )
 
 
@@ -196,9 +201,7 @@ def _ids_of(sources: tuple[ImageSource, ...]) -> tuple[str, ...]:
     return tuple(f"image-{i:06d}" for i in range(len(sources)))
 
 
-def _labels_of(values: list[object] | None, n: int) -> npt.NDArray[np.str_] | None:
-    if values is None:
-        return None
+def _label_array(values: list[object], n: int) -> npt.NDArray[Any]:
     if len(values) != n:
         raise DataError(f"{n} images but {len(values)} labels: give one label per image")
     for i, value in enumerate(values):
@@ -206,8 +209,10 @@ def _labels_of(values: list[object] | None, n: int) -> npt.NDArray[np.str_] | No
             raise DataError(f"labels[{i}] is a {type(value).__name__}: give one label per image")
         if not is_collection(value) and is_missing(value):
             raise DataError(f"labels[{i}] is missing ({value!r}): leave out images without a label")
-    texts = [set_text(v) if is_collection(v) else str(v) for v in values]
-    return np.array(texts, dtype=np.str_)
+    if any(map(is_collection, values)):
+        values = [set_text(v) if is_collection(v) else str(v) for v in values]
+    array = np.array(values)
+    return as_text(array) if array.dtype == object else array
 
 
 def group_names(groups: Iterable[object], own: Sequence[str]) -> npt.NDArray[np.str_]:

@@ -7,12 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
-import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from toptune.errors import DataError
 from toptune.images.image_set import ImageSet, ImageSource, from_arrays, group_names
-from toptune.images.labels import is_collection
 from toptune.images.listing import open_images
 
 Images: TypeAlias = str | os.PathLike[str] | Sequence[ImageSource] | NDArray[Any] | ImageSet
@@ -25,7 +23,7 @@ def labelled_images(
     *,
     split: str | None = None,
     groups: Iterable[object] | None = None,
-) -> tuple[ImageSet, dict[str, Any]]:
+) -> ImageSet:
     """List images with their labels and groups.
 
     Parameters
@@ -43,10 +41,8 @@ def labelled_images(
 
     Returns
     -------
-    image_set : ImageSet
-        Its labels and groups are text.
-    names : dict
-        What the labels are where they were given directly, by their text.
+    ImageSet
+        Its labels are text, or as they were given directly; its groups are text.
 
     Raises
     ------
@@ -56,7 +52,7 @@ def labelled_images(
     if isinstance(images, ImageSet):
         if groups is not None:
             images = replace(images, groups=group_names(groups, images.ids))
-        return images, {}
+        return images
     if isinstance(images, str | os.PathLike):
         if labels is not None and not isinstance(labels, str | os.PathLike):
             raise DataError(
@@ -68,13 +64,10 @@ def labelled_images(
                 "groups of a folder or manifest come from the column group of a manifest; for a "
                 "list of groups give a list of images, or the ImageSet that open_images returns"
             )
-        return open_images(images, split=split, labels=labels), {}
+        return open_images(images, split=split, labels=labels)
     if labels is None or isinstance(labels, str | os.PathLike):
         raise DataError("a list of images needs a list with one label per image")
-    if not isinstance(labels, np.ndarray) and any(map(is_collection, given := list(labels))):  # type: ignore[arg-type]
-        return from_arrays(images, given, groups=groups), {}
-    values = list(np.asarray(labels))  # not tolist: int32 labels stay int32
-    return from_arrays(images, values, groups=groups), {str(value): value for value in values}
+    return from_arrays(images, labels, groups=groups)  # type: ignore[arg-type]
 
 
 def unlabelled_images(images: Images) -> ImageSet:

@@ -1,8 +1,9 @@
 """What labels are: names of classes, numbers, or sets of names.
 
-Labels are kept as text everywhere. Whether "0.33" is the name of a class or a number is known only
-where the labels come from: the name of a folder is a name; a column of a manifest, or values in
-memory, may be numbers or sets.
+Folders, manifests and files give text, values in memory keep their type, and a set of names is text
+in both cases. Whether "0.33" is the name of a class or a number is known only where the labels come
+from: the name of a folder is a name; a column of a manifest, or values in memory, may be numbers or
+sets.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Collection, Iterable, Sequence, Set
 from typing import Literal, TypeAlias, TypeGuard
 
 import numpy as np
+from numpy.typing import NDArray
 
 from toptune.errors import DataError
 
@@ -98,6 +100,17 @@ def set_text(names: Iterable[object]) -> str:
             )
         texts.add(name.strip())
     return SEPARATOR.join(sorted(texts)) or SEPARATOR
+
+
+def as_text(labels: Iterable[object]) -> NDArray[np.str_]:  # (n,)
+    """Return labels of any type as text, which is how files and reports hold them.
+
+    Examples
+    --------
+    >>> as_text(np.array([7, 12])).tolist()
+    ['7', '12']
+    """
+    return np.array([str(label) for label in labels], dtype=np.str_)
 
 
 def set_of(text: str) -> frozenset[str]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from toptune.errors import DataError, DataWarning
 from toptune.images.image_set import ImageSet, Quarantined
+from toptune.images.labels import as_text
 
 
 def strict_error(item: Quarantined) -> DataError:
@@ -64,7 +65,7 @@ def warn_set_aside(
 
     Parameters
     ----------
-    before, after : ndarray of str or None
+    before, after : ndarray or None
         Labels of all images, and of those that could be read.
     quarantined : tuple of Quarantined
         What was set aside.
@@ -81,7 +82,7 @@ def warn_set_aside(
             stacklevel=stacklevel + 1,
         )
     if before is not None and after is not None:
-        lost = sorted(set(before.tolist()) - set(after.tolist()))
+        lost = sorted(set(as_text(before)) - set(as_text(after)))
         if lost:
             warnings.warn(
                 f"classes without one readable image are left out: {', '.join(lost)}",

@@ -12,6 +12,7 @@ import numpy as np
 from toptune.errors import BackboneError, DataError, DataWarning
 from toptune.features import Backbone, Engine, extract, list_backbones
 from toptune.images import ImageSet, from_arrays, stratified_split
+from toptune.images.labels import as_text
 from toptune.kernel import FeatureNormalizer, KernelClassifier, Rows
 from toptune.tasks import training_labels
 
@@ -68,7 +69,7 @@ def compare_backbones(
     """
     if names is None:
         names = [row.name for row in list_backbones() if row.available]
-    training_labels(images, {})
+    training_labels(images)
     part = _some(images, random_state)
     blank = np.zeros((64, 64, 3), dtype=np.uint8)
     found = []
@@ -88,7 +89,7 @@ def compare_backbones(
         head = KernelClassifier(feature_groups=widths, random_state=random_state)
         head.fit(
             Rows(features.X, transform=normalizer.transform),
-            training_labels(features, {}),
+            training_labels(features),
             groups=features.groups,
         )
         found.append(BackboneScore(name, head.loo_log_loss_, head.loo_accuracy_, seconds))
@@ -127,7 +128,7 @@ def _some(images: ImageSet, random_state: int) -> ImageSet:
         return images
     try:
         _, part = stratified_split(
-            images.labels, test_size=COMPARED_IMAGES / n, random_state=random_state
+            as_text(images.labels), test_size=COMPARED_IMAGES / n, random_state=random_state
         )
     except DataError:  # more classes than images to compare on
         part = np.random.RandomState(random_state).permutation(n)[:COMPARED_IMAGES]

@@ -238,8 +238,7 @@ def images_to_compare(
         table = labels if isinstance(labels, str | os.PathLike) else None
         present = splits_of(data, labels=table)
         split = next((name for name in ("test", "val", "train") if name in present), None)
-    image_set, _ = labelled_images(data, labels, split=split)
-    return image_set
+    return labelled_images(data, labels, split=split)
 
 
 def given_images(
@@ -250,7 +249,7 @@ def given_images(
     images: Sequence[ImageSource] | NDArray[Any] | None,
     split: str | None,
     groups: Iterable[object] | None = None,
-) -> tuple[ImageSet, dict[str, Any]]:
+) -> ImageSet:
     """List what was given to a `fit` as data, paths or images; see `labelled_images`.
 
     Raises

@@ -24,6 +24,7 @@ from toptune.errors import DataError, DataWarning
 from toptune.evaluation.classification import Evaluation
 from toptune.features import Features
 from toptune.images import Images, ImageSet, ImageSource, Quarantined, with_folder
+from toptune.images.labels import as_text
 from toptune.images.names import (
     are_numbered,
     check_distinct,
@@ -130,13 +131,13 @@ class UpdatableClassifier(ImageClassifier):
                 "train anew"
             )
         self._check_for_classes("adding images is")
-        image_set, names = given_images(data, labels, **given)  # type: ignore[arg-type]
+        image_set = given_images(data, labels, **given)  # type: ignore[arg-type]
         self._class_labels(image_set)  # an error in them is raised before the work
         image_set = self._numbered(image_set)
         features = self._extract(image_set)
         if (self.head_.center_indices_ >= 0).any():  # else it may be sent away: see `fit`
             features = replace(features, provenance=with_folder(features.provenance, image_set))
-        return self._add(features, names, reselect)
+        return self._add(features, reselect)
 
     def partial_fit_features(self: _U, features: Features, *, reselect: bool = False) -> _U:
         """Add images whose features were extracted before, by this model's network.
@@ -161,17 +162,18 @@ class UpdatableClassifier(ImageClassifier):
         """
         self._check_for_classes("adding images is")
         self._check_provenance(features.provenance, "these features")
-        return self._add(features, {}, reselect)
+        return self._add(features, reselect)
 
-    def _add(self: _U, features: Features, names: dict[str, Any], reselect: bool) -> _U:
+    def _add(self: _U, features: Features, reselect: bool) -> _U:
         labels = self._class_labels(features)
         check_finite(features)
         check_distinct((*self.ids_, *features.ids), "are in the model already, or twice here")
         start = time.perf_counter()
+        texts = as_text(labels)
         if features.label_kind == "number":  # classes by their text, as in a fit
-            names = {}
+            labels = texts
         known = dict(zip(map(str, self.classes_.tolist()), self.classes_, strict=True))
-        y = np.array([known.get(c, names.get(c, c)) for c in labels.tolist()])
+        y = np.array([known.get(text, c) for text, c in zip(texts, labels, strict=True)])
         groups = joined_groups((self.groups_, features.groups), (self.ids_, features.ids))
         head = self.head_.add_samples(
             Rows(features.X, transform=self.normalizer_.transform),
@@ -192,7 +194,7 @@ class UpdatableClassifier(ImageClassifier):
         )
         return self
 
-    def _class_labels(self, labelled: Features | ImageSet) -> NDArray[np.str_]:
+    def _class_labels(self, labelled: Features | ImageSet) -> NDArray[Any]:
         """Labels to add, refused where `fit` would not have taken them for classes."""
         if labelled.labels is None:
             raise DataError("the images to add have no labels: training needs one label per image")

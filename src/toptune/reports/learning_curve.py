@@ -109,7 +109,7 @@ def measured_curve(
     seeds = range(_DRAWS if n <= _MANY else _DRAWS_OF_MANY)
     draws = [
         nested_subsets(
-            training_labels(features, {}),
+            training_labels(features),
             FRACTIONS,
             groups=features.groups,
             random_state=tuner.random_state + seed,

@@ -6,7 +6,7 @@ Letters: n samples, c classes (or labels, of which an image may have several).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Literal, TypeAlias, TypeVar
 
@@ -17,6 +17,7 @@ from toptune.decisions.costs import Costs
 from toptune.errors import DataError
 from toptune.features import Features
 from toptune.images import ImageSet, Quarantined
+from toptune.images.labels import as_text
 from toptune.kernel import Rows
 from toptune.kernel.estimators import Kernel
 
@@ -61,8 +62,8 @@ class Task(ABC, Generic[Head]):
 
     @classmethod
     @abstractmethod
-    def read(cls, labelled: Features | ImageSet, names: Mapping[str, Any]) -> Targets:
-        """Read labels to train on; `names` has them as they were given, by their text.
+    def read(cls, labelled: Features | ImageSet) -> Targets:
+        """Read labels to train on.
 
         Raises
         ------
@@ -114,7 +115,7 @@ class Task(ABC, Generic[Head]):
         """Answers for people, with the names of the images."""
 
     @abstractmethod
-    def codes_of(self, labels: NDArray[np.str_]) -> NDArray[Any]:
+    def codes_of(self, labels: NDArray[Any]) -> NDArray[Any]:
         """Codes of labels to compare with, (n,) or (n, c).
 
         Raises
@@ -136,13 +137,13 @@ class Task(ABC, Generic[Head]):
 
     def compare(
         self,
-        labels: NDArray[np.str_] | None,
+        labels: NDArray[Any] | None,
         outputs: NDArray[np.float64],
         *,
         costs: Costs | None = None,
         thresholds: Mapping[Any, float] | None = None,
     ) -> Any:
-        """Compare outputs with labels that are text."""
+        """Compare outputs with labels."""
         if labels is None:
             raise DataError("these images have no labels to compare with")
         return self.evaluate(self.codes_of(labels), outputs, costs=costs, thresholds=thresholds)
@@ -160,9 +161,10 @@ class Task(ABC, Generic[Head]):
 
 
 def codes_among(
-    labels: NDArray[np.str_] | Sequence[str], classes: NDArray[Any]
+    labels: Iterable[object],  # (n,)
+    classes: NDArray[Any],  # (c,)
 ) -> NDArray[np.intp]:  # (n,)
-    """Positions of labels, as text, among classes of any type.
+    """Positions of labels among classes, both compared as text.
 
     Raises
     ------
@@ -170,7 +172,7 @@ def codes_among(
         Naming the labels that are not among them.
     """
     place = {str(label): k for k, label in enumerate(classes.tolist())}
-    given = np.asarray(labels, dtype=np.str_).tolist()
+    given = as_text(labels).tolist()
     unknown = sorted(set(given) - place.keys())
     if unknown:
         raise DataError(
@@ -180,8 +182,8 @@ def codes_among(
     return np.array([place[label] for label in given], dtype=np.intp)
 
 
-def labels_of(labelled: Features | ImageSet) -> NDArray[np.str_]:  # (n,)
-    """Labels as text.
+def labels_of(labelled: Features | ImageSet) -> NDArray[Any]:  # (n,)
+    """Return the labels to train on.
 
     Raises
     ------

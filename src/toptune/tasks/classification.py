@@ -14,6 +14,7 @@ from toptune.errors import DataError, DataWarning
 from toptune.evaluation.classification import Evaluation, evaluate_probabilities
 from toptune.features import Features
 from toptune.images import ImageSet, LabelKind, Quarantined
+from toptune.images.labels import as_text
 from toptune.kernel import KernelClassifier, Rows
 from toptune.kernel.estimators import Kernel
 from toptune.tasks.base import Targets, Task, codes_among, labels_of
@@ -28,9 +29,9 @@ class Classification(Task[KernelClassifier]):
     name = "classification"
 
     @classmethod
-    def read(cls, labelled: Features | ImageSet, names: Mapping[str, Any]) -> Targets:
+    def read(cls, labelled: Features | ImageSet) -> Targets:
         """Read classes; numbers that are not whole become classes by their text."""
-        y = _classes_of(labelled, {} if labelled.label_kind == "number" else names)
+        y = _classes_of(labelled)
         groups = labelled.groups
         warn_of_lone_images(y, groups, stacklevel=5)
         classes, codes = np.unique(y, return_inverse=True)
@@ -87,7 +88,7 @@ class Classification(Task[KernelClassifier]):
         """Probabilities with the names of the images."""
         return Predictions(ids, self.classes, outputs, quarantined)
 
-    def codes_of(self, labels: NDArray[np.str_]) -> NDArray[np.intp]:
+    def codes_of(self, labels: NDArray[Any]) -> NDArray[np.intp]:
         """Positions among the classes, (n,)."""
         return codes_among(labels, self.classes)
 
@@ -109,8 +110,8 @@ class Classification(Task[KernelClassifier]):
         )
 
 
-def training_labels(labelled: Features | ImageSet, names: Mapping[str, Any]) -> NDArray[Any]:
-    """Classes to train on, as they were given: `names` has them by their text.
+def training_labels(labelled: Features | ImageSet) -> NDArray[Any]:
+    """Return the classes to train on.
 
     Returns
     -------
@@ -122,7 +123,7 @@ def training_labels(labelled: Features | ImageSet, names: Mapping[str, Any]) -> 
         If there are no labels, they are numbers or sets, or there are fewer than two classes.
     """
     check_classes(labelled)
-    return _classes_of(labelled, names)
+    return _classes_of(labelled)
 
 
 def check_classes(labelled: Features | ImageSet) -> None:
@@ -140,8 +141,11 @@ def check_classes(labelled: Features | ImageSet) -> None:
         )
 
 
-def _classes_of(labelled: Features | ImageSet, names: Mapping[str, Any]) -> NDArray[Any]:
-    y = np.array([names.get(label, label) for label in labels_of(labelled).tolist()])
+def _classes_of(labelled: Features | ImageSet) -> NDArray[Any]:
+    labels = labels_of(labelled)
+    if labelled.label_kind == "number":
+        labels = as_text(labels)
+    y = np.array(list(labels))  # text of no more characters than the longest label has
     classes = np.unique(y)
     if len(classes) < 2:
         raise DataError(

@@ -16,7 +16,7 @@ from toptune.errors import DataError, DataWarning
 from toptune.evaluation.multilabel import LabelEvaluation, evaluate_labels
 from toptune.features import Features
 from toptune.images import ImageSet, Quarantined
-from toptune.images.labels import set_of
+from toptune.images.labels import as_text, set_of
 from toptune.kernel import KernelClassifier, Rows
 from toptune.kernel.estimators import Kernel
 from toptune.tasks.base import Targets, Task, codes_among, labels_of
@@ -123,9 +123,9 @@ class Multilabel(Task[KernelClassifier]):
         self.slopes, self.intercepts = slopes, intercepts
 
     @classmethod
-    def read(cls, labelled: Features | ImageSet, names: Mapping[str, Any]) -> Targets:
+    def read(cls, labelled: Features | ImageSet) -> Targets:
         """Read sets of names."""
-        sets = [set_of(text) for text in labels_of(labelled).tolist()]
+        sets = [set_of(text) for text in as_text(labels_of(labelled)).tolist()]
         classes = np.array(sorted(set().union(*sets)), dtype=np.str_)
         if len(classes) < 2:
             found = f"only {str(classes[0])!r}" if len(classes) else "none"
@@ -209,9 +209,9 @@ class Multilabel(Task[KernelClassifier]):
         """Probabilities with the names of the images."""
         return LabelPredictions(ids, self.classes, outputs, quarantined)
 
-    def codes_of(self, labels: NDArray[np.str_]) -> NDArray[np.intp]:
+    def codes_of(self, labels: NDArray[Any]) -> NDArray[np.intp]:
         """Return indicators of the labels, (n, c)."""
-        sets = [set_of(text) for text in labels.tolist()]
+        sets = [set_of(text) for text in as_text(labels).tolist()]
         codes_among(sorted(set().union(*sets)), self.classes)  # an unknown label is an error
         return _indicators(sets, self.classes)
 

@@ -16,6 +16,7 @@ from toptune.errors import DataError
 from toptune.evaluation.regression import NumberEvaluation, evaluate_numbers
 from toptune.features import Features
 from toptune.images import ImageSet, Quarantined
+from toptune.images.labels import as_text
 from toptune.kernel import KernelRegressor, Rows
 from toptune.kernel.estimators import Kernel
 from toptune.tasks.base import Targets, Task, labels_of
@@ -110,7 +111,7 @@ class Regression(Task[KernelRegressor]):
         self.errors, self.groups = errors, groups
 
     @classmethod
-    def read(cls, labelled: Features | ImageSet, names: Mapping[str, Any]) -> Targets:
+    def read(cls, labelled: Features | ImageSet) -> Targets:
         """Read numbers."""
         y = _numbers(labels_of(labelled), labelled.ids)
         if np.ptp(y) == 0:
@@ -171,7 +172,7 @@ class Regression(Task[KernelRegressor]):
         """Numbers with the names of the images."""
         return NumberPredictions(ids, outputs, self.errors, self.groups, quarantined)
 
-    def codes_of(self, labels: NDArray[np.str_]) -> NDArray[np.float64]:
+    def codes_of(self, labels: NDArray[Any]) -> NDArray[np.float64]:
         """Numbers, (n,)."""
         return _numbers(labels, ())
 
@@ -188,10 +189,10 @@ class Regression(Task[KernelRegressor]):
         return evaluate_numbers(codes, outputs)
 
 
-def _numbers(labels: NDArray[np.str_], ids: Sequence[str]) -> NDArray[np.float64]:  # (n,)
+def _numbers(labels: NDArray[Any], ids: Sequence[str]) -> NDArray[np.float64]:  # (n,)
     """Numbers that labels stand for; the first that is none is named, with its image if known."""
     out = np.empty(len(labels))
-    for i, text in enumerate(labels.tolist()):
+    for i, text in enumerate(as_text(labels).tolist()):
         try:
             out[i] = float(text)
         except ValueError:

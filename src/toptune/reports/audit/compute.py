@@ -119,7 +119,10 @@ def _parts(
     if isinstance(data, str | os.PathLike):
         table = labels if isinstance(labels, str | os.PathLike) else None
         present = splits_of(data, labels=table)
-    parts = {split: labelled_images(data, labels, split=split)[0] for split in present or (None,)}
+    parts = {
+        split: labelled_images(data, labels, split=split).with_text_labels()
+        for split in present or (None,)
+    }
     if any(part.labels is None for part in parts.values()):
         raise DataError("these images have no labels: an audit needs one label per image")
     return parts

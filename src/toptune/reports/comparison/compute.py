@@ -181,7 +181,7 @@ def training_and_test(
         present = splits_of(data, labels=table)
     own = next((name for name in ("test", "val") if name in present), None)
     if own is None or present == (own,):
-        images, _ = labelled_images(data, labels, split=own)
+        images = labelled_images(data, labels, split=own).with_text_labels()
         check_classes(images)
         rows, held_out = stratified_split(
             images.labels, test_size=test_size, random_state=seed, groups=images.groups
@@ -189,11 +189,12 @@ def training_and_test(
         train, test = images.subset(rows), images.subset(held_out)
         parts = _Parts(train, test, "random", images.quarantined)
     else:
-        train, test = (labelled_images(data, labels, split=s)[0] for s in ("train", own))
+        listed = (labelled_images(data, labels, split=s) for s in ("train", own))
+        train, test = (images.with_text_labels() for images in listed)
         parts = _Parts(train, test, own, ())
         if train.groups is not None and test.groups is not None:
             _warn_of_shared_groups(train.groups, test.groups)
-    y = training_labels(parts.train, {})
+    y = training_labels(parts.train)
     _check_tests(parts.test.labels, parts.test.groups)
     unknown = sorted(set(test.labels.tolist() if test.labels is not None else ()) - set(y.tolist()))
     if unknown:

@@ -85,7 +85,7 @@ class FineTuning:
         place = {name: i for i, name in enumerate(self.test.ids)}
         rows = np.array([place[name] for name in answers.ids])
         tested = self.test.subset(rows)
-        y = training_labels(tested, {})
+        y = training_labels(tested)
         return replace(
             found,
             fine_tuning=MethodOutcome(
@@ -128,7 +128,7 @@ class FineTuning:
         tuner = self.tuner
         settings = [tuner.backbone, tuner.epochs, tuner.flip, tuner.random_state, self.budget]
         digest = hashlib.sha256(json.dumps([_VERSION, *map(str, settings)]).encode())
-        names = (self.train.ids, training_labels(self.train, {}), self.train.groups)
+        names = (self.train.ids, training_labels(self.train), self.train.groups)
         digest.update(
             json.dumps([None if n is None else list(map(str, n)) for n in names]).encode()
         )

@@ -17,6 +17,7 @@ from toptune.evaluation.intervals import share_interval
 from toptune.evaluation.label_errors import suspected_labels, weak_evidence
 from toptune.features import Features
 from toptune.images import Images, ImageSet, Quarantined, image_files
+from toptune.images.labels import as_text
 from toptune.kernel import Rows
 from toptune.model.image_classifier import images_to_compare
 from toptune.reports.learning_curve import LearningCurve, left_out_labels, measured_curve
@@ -170,7 +171,7 @@ def _on_data(
         evaluation = tuner.evaluate_features(features)
         seconds = time.perf_counter() - start
     place = {str(label): code for code, label in enumerate(tuner.classes_.tolist())}
-    names = [] if features.labels is None else features.labels.tolist()
+    names = [] if features.labels is None else as_text(features.labels).tolist()
     sources = dict(zip(images.ids, images.sources, strict=True))
 
     def file_of(name: str) -> str | None:
