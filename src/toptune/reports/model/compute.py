@@ -17,7 +17,6 @@ from toptune.evaluation.intervals import share_interval
 from toptune.evaluation.label_errors import suspected_labels, weak_evidence
 from toptune.features import Features
 from toptune.images import Images, ImageSet, Quarantined, image_files
-from toptune.images.labels import as_text
 from toptune.kernel import Rows
 from toptune.model.image_classifier import images_to_compare
 from toptune.reports.learning_curve import LearningCurve, left_out_labels, measured_curve
@@ -166,12 +165,12 @@ def _on_data(
 ) -> _Measured:
     with EnergyMeter() as meter:
         start = time.perf_counter()
-        images = images_to_compare(data, labels, split=split)
+        images = images_to_compare(data, labels, split=split).with_text_labels()
         features = tuner._extract(images)
         evaluation = tuner.evaluate_features(features)
         seconds = time.perf_counter() - start
     place = {str(label): code for code, label in enumerate(tuner.classes_.tolist())}
-    names = [] if features.labels is None else as_text(features.labels).tolist()
+    names = [] if features.labels is None else features.labels.tolist()
     sources = dict(zip(images.ids, images.sources, strict=True))
 
     def file_of(name: str) -> str | None:
