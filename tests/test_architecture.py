@@ -121,7 +121,6 @@ KNOWN: dict[str, set[str]] = {
         "BLOCK_ROWS",
         "FORMAT_VERSION",
         "Loss",
-        "PARAMETERS",
         "joined_groups",
     },
     "modules at the root": set(),

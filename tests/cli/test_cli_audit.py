@@ -36,7 +36,7 @@ def faulty(split_tree: Path) -> Path:
     return split_tree
 
 
-def test_json_and_page(toptune: Toptune, faulty: Path, tmp_path: Path) -> None:
+def test_audit_json_and_page(toptune: Toptune, faulty: Path, tmp_path: Path) -> None:
     page = tmp_path / "audit.html"
     done = toptune("audit", faulty, "-o", page, "--json")
     found = done.json
@@ -57,7 +57,7 @@ def test_json_and_page(toptune: Toptune, faulty: Path, tmp_path: Path) -> None:
     assert again.error == f"{page} exists already: choose another name, or give --overwrite"
 
 
-def test_what_is_printed(toptune: Toptune, faulty: Path) -> None:
+def test_audit_prints_findings(toptune: Toptune, faulty: Path) -> None:
     done = toptune("audit", faulty, "--limit", "1")
     lines = done.out.splitlines()
     place = lines.index("suspected labels, the most suspect first:")
@@ -69,7 +69,7 @@ def test_what_is_printed(toptune: Toptune, faulty: Path) -> None:
     assert lines[-1] == "  train/dark/text.png: not an image, or its header is damaged"
 
 
-def test_mistakes_are_named(toptune: Toptune, faulty: Path) -> None:
+def test_audit_mistakes_are_errors(toptune: Toptune, faulty: Path) -> None:
     assert toptune("audit", faulty, "--backbone", "auto").error.startswith(
         'an audit compares no networks: name one instead of backbone="auto"'
     )

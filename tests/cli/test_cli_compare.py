@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from page_checks import Page
 from toptune.finetuning.training.trial import Speed
 from toptune.reports.comparison import fine_tuning as fine_module
 
@@ -18,7 +19,7 @@ def flat(text: str) -> str:
     return " ".join(text.split())
 
 
-def test_a_comparison_for_people(toptune: Toptune, split_tree: Path, tiny_name: str) -> None:
+def test_compare_prints_tables(toptune: Toptune, split_tree: Path, tiny_name: str) -> None:
     found = toptune("compare", split_tree, "--backbone", tiny_name, "--epochs", 1)
     assert found.code == 0, found.err
     assert "24 images to train on, 9 to compare on (the test split)\n" in found.err
@@ -34,7 +35,7 @@ def test_a_comparison_for_people(toptune: Toptune, split_tree: Path, tiny_name: 
 
 
 @pytest.mark.parametrize("installed", [True, False])
-def test_energy_is_an_estimate_or_missing(
+def test_compare_energy_is_estimated_or_missing(
     toptune: Toptune,
     split_tree: Path,
     tiny_name: str,
@@ -50,8 +51,11 @@ def test_energy_is_an_estimate_or_missing(
         assert line == "energy: not measured, codecarbon is not installed"
 
 
-def test_json_and_nothing_else(toptune: Toptune, split_tree: Path, tiny_name: str) -> None:
-    more = ("--backbone", tiny_name, "--no-fine-tuning", "--json", "--seed", 3)
+def test_compare_json_is_alone(
+    toptune: Toptune, split_tree: Path, tiny_name: str, tmp_path: Path
+) -> None:
+    page = tmp_path / "page.html"
+    more = ("--backbone", tiny_name, "--no-fine-tuning", "--json", "--seed", 3, "-o", page)
     document = toptune("compare", split_tree, *more).json
     assert (document["split"], document["n_train"], document["n_test"]) == ("test", 24, 9)
     assert document["fine_tuning"] is None
@@ -63,9 +67,12 @@ def test_json_and_nothing_else(toptune: Toptune, split_tree: Path, tiny_name: st
         "energy_kwh",
         "total_seconds",
     }
+    written = Page(page.read_text(encoding="utf-8"))
+    written.check_alone()
+    assert document["verdict"] in written.text
 
 
-def test_options_reach_the_comparison(
+def test_compare_options_are_passed(
     toptune: Toptune, split_tree: Path, tiny_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: dict[str, Any] = {}
@@ -90,7 +97,7 @@ def test_options_reach_the_comparison(
     }
 
 
-def test_a_budget_that_is_too_short(
+def test_compare_short_budget_skips_fine_tuning(
     toptune: Toptune, split_tree: Path, tiny_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fine_module, "measure_speed", lambda *a, **m: Speed(0.0, 100.0))
@@ -110,13 +117,13 @@ def test_a_budget_that_is_too_short(
         (["--backbone", "auto"], 'backbone must be the name of one network, got "auto"'),
     ],
 )
-def test_bad_options_are_one_line(
+def test_compare_bad_options_are_errors(
     toptune: Toptune, split_tree: Path, options: list[Any], message: str
 ) -> None:
     assert toptune("compare", split_tree, *options).error == message
 
 
-def test_data_that_cannot_be_compared_on(toptune: Toptune, split_tree: Path) -> None:
+def test_compare_one_class_is_an_error(toptune: Toptune, split_tree: Path) -> None:
     for kind in ("dark", "striped"):
         for path in (split_tree / "test" / kind).iterdir():
             path.unlink()
@@ -125,7 +132,7 @@ def test_data_that_cannot_be_compared_on(toptune: Toptune, split_tree: Path) -> 
     assert error.startswith("the images to compare on are of one class: at least two are needed")
 
 
-def test_ctrl_c_says_what_is_kept(
+def test_compare_interrupted_exits_130(
     toptune: Toptune, split_tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*_: Any, **__: Any) -> None:

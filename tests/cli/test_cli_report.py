@@ -34,7 +34,9 @@ EXPLAIN_KEYS = {
 }
 
 
-def test_report_without_data(toptune: Toptune, model_file: Path, tmp_path: Path) -> None:
+def test_report_without_data_is_leave_one_out(
+    toptune: Toptune, model_file: Path, tmp_path: Path
+) -> None:
     page = tmp_path / "report.html"
     found = toptune("report", model_file, "-o", page, "--no-curve", "--json").json
     assert found.keys() == REPORT_KEYS
@@ -46,7 +48,7 @@ def test_report_without_data(toptune: Toptune, model_file: Path, tmp_path: Path)
     assert "Report on kinds.toptune" in written.text
 
 
-def test_report_on_data_for_people(
+def test_report_on_data_prints_numbers(
     toptune: Toptune, model_file: Path, original_split_tree: Path
 ) -> None:
     outcome = toptune("report", model_file, "--data", original_split_tree, "--no-curve")
@@ -55,7 +57,7 @@ def test_report_on_data_for_people(
         assert line in outcome.out
 
 
-def test_explain(
+def test_explain_json_and_page(
     toptune: Toptune, model_file: Path, original_split_tree: Path, tmp_path: Path
 ) -> None:
     image = original_split_tree / "test" / "dark" / "0.png"
@@ -76,7 +78,7 @@ def test_explain(
         assert line in outcome.out
 
 
-def test_images_that_were_moved_are_found(
+def test_explain_moved_images_are_found(
     toptune: Toptune, original_split_tree: Path, tmp_path: Path
 ) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
@@ -93,7 +95,7 @@ def test_images_that_were_moved_are_found(
 
 
 @pytest.mark.parametrize("command", ["explain", "report"])
-def test_a_page_that_exists_is_kept(
+def test_page_existing_file_is_kept(
     toptune: Toptune,
     model_file: Path,
     original_split_tree: Path,
@@ -108,7 +110,7 @@ def test_a_page_that_exists_is_kept(
     assert page.read_text() == "mine"
 
 
-def test_mistakes_are_told_in_a_line(
+def test_report_and_explain_mistakes_are_errors(
     toptune: Toptune, model_file: Path, original_split_tree: Path, tmp_path: Path
 ) -> None:
     image = original_split_tree / "test" / "dark" / "0.png"

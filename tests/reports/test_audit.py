@@ -72,7 +72,7 @@ def number(name: str) -> str:
     return Path(name).stem
 
 
-def test_changed_labels_are_suspected_with_their_true_class(
+def test_audit_changed_labels_are_suspected_with_their_true_class(
     found: Audit, digits: tuple[list[Image.Image], list[str]]
 ) -> None:
     suggested = {number(s.image.id): s.suggested for s in found.suspects}
@@ -88,12 +88,14 @@ def test_changed_labels_are_suspected_with_their_true_class(
         assert suspect.image.id not in {near.id for near in suspect.neighbours}
 
 
-def test_neighbours_are_the_nearest(found: Audit, tree: Path, tiny_name: str) -> None:
+def test_audit_relabelled_copy_has_its_original_as_neighbour(
+    found: Audit, tree: Path, tiny_name: str
+) -> None:
     relabelled = next(s for s in found.suspects if number(s.image.id) == "relabelled")
     assert number(relabelled.neighbours[0].id) == "01"  # the copy
 
 
-def test_copies_are_found_where_they_should_not_be(found: Audit) -> None:
+def test_audit_copies_are_conflicts_and_leaks(found: Audit) -> None:
     conflict = [{number(i.id) for i in group} for group in found.conflicts]
     assert any({"01", "relabelled"} <= group for group in conflict)
     leak = [{number(i.id): i.split for i in group} for group in found.leaks]
@@ -106,7 +108,7 @@ def test_copies_are_found_where_they_should_not_be(found: Audit) -> None:
     assert [item.id for item in found.quarantined] == ["train/one/broken.png"]
 
 
-def test_the_json_names_what_was_found(found: Audit) -> None:
+def test_audit_to_dict_is_json(found: Audit) -> None:
     content = json.loads(json.dumps(found.to_dict()))
     first = content["suspects"][0]
     assert first.keys() == {
@@ -117,7 +119,7 @@ def test_the_json_names_what_was_found(found: Audit) -> None:
     assert content["leaks"][0][0].keys() == {"id", "split", "label"}
 
 
-def test_the_page_shows_the_pictures_and_needs_nothing_else(found: Audit) -> None:
+def test_audit_page_pictures_are_inside(found: Audit) -> None:
     page = audit_page(found, data="digits <b>")
     assert "<h1>Audit of digits &lt;b&gt;</h1>" in page
     uris = re.findall(r'src="([^"]*)"', page)
@@ -131,7 +133,7 @@ def test_the_page_shows_the_pictures_and_needs_nothing_else(found: Audit) -> Non
     assert "train/one/broken.png" in page
 
 
-def test_files_that_are_gone_have_no_picture(tree: Path, found: Audit) -> None:
+def test_audit_page_missing_file_has_no_picture(tree: Path, found: Audit) -> None:
     place = tree / found.suspects[0].image.id
     content = place.read_bytes()
     place.unlink()
@@ -143,7 +145,7 @@ def test_files_that_are_gone_have_no_picture(tree: Path, found: Audit) -> None:
     assert "file not there" in page
 
 
-def test_a_clean_set_without_splits(
+def test_audit_arrays_without_splits_has_no_leaks(
     digits: tuple[list[Image.Image], list[str]], tiny_name: str
 ) -> None:
     images, names = digits
@@ -158,7 +160,7 @@ def test_a_clean_set_without_splits(
     assert "3 classes" in page
 
 
-def test_a_manifest_with_an_image_in_both_splits(tree: Path, tiny_name: str) -> None:
+def test_audit_image_in_both_splits_is_a_leak(tree: Path, tiny_name: str) -> None:
     rows = [(i, Path(i).parent.name, "train") for i in open_images(tree, split="train").ids]
     rows += [(i, Path(i).parent.name, "test") for i in open_images(tree, split="test").ids]
     rows = [row for row in rows if "broken" not in row[0]]
@@ -175,10 +177,10 @@ def test_a_manifest_with_an_image_in_both_splits(tree: Path, tiny_name: str) -> 
     assert any(twice <= {(i.id, i.split) for i in group} for group in found.leaks)
 
 
-def test_an_audit_by_a_model_that_learned_nothing_says_so(
+def test_audit_uninformative_model_is_weak_evidence(
     found: Audit, digits: tuple[list[Image.Image], list[str]], tiny_name: str
 ) -> None:
-    """Found in use: 16 of 16 labels suspected, and no word of an accuracy of 0."""
+    """Sixteen of 16 labels would be suspected by a model whose accuracy is 0."""
     labels = [f"class {i % 5}" for i in range(15)]
     nothing = audit([digits[0][0]] * 15, labels, tuner=TopTuner(backbone=tiny_name, resolution=32))
     assert nothing.loo_accuracy <= 0.2
@@ -189,7 +191,7 @@ def test_an_audit_by_a_model_that_learned_nothing_says_so(
     assert "too little" not in audit_page(found)
 
 
-def test_what_cannot_be_audited_is_named(
+def test_audit_bad_input_raises(
     digits: tuple[list[Image.Image], list[str]], tiny_name: str
 ) -> None:
     images, _ = digits

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from page_checks import Page
 from toptune import TopTuner
 from toptune.errors import DataError, DataWarning, StorageError
 from toptune.evaluation.intervals import PairedDifference
@@ -24,7 +25,7 @@ from toptune.finetuning.training.recipe import Recipe
 from toptune.finetuning.training.trial import Speed, TrainingPlan, measure_speed, plan_training
 from toptune.images import ImageSet, from_arrays, stratified_split
 from toptune.model import extracting
-from toptune.reports.comparison import Comparison, FineTuningPlan, compare
+from toptune.reports.comparison import Comparison, FineTuningPlan, compare, comparison_page
 from toptune.reports.comparison import compute as compute_module
 from toptune.reports.comparison import fine_tuning as fine_module
 from toptune.reports.comparison.compute import training_and_test
@@ -96,7 +97,7 @@ def slow(monkeypatch: pytest.MonkeyPatch, *, train: float) -> None:
 # ------------------------------------------------------------------------------------ the result
 
 
-def test_both_methods_on_the_same_images(
+def test_compare_both_methods_equal_each_alone(
     quick: Callable[..., Comparison], tiny_name: str, fits: list[FineTuner]
 ) -> None:
     """Each is what it is alone: nothing of the test images gets into it."""
@@ -133,9 +134,7 @@ def test_both_methods_on_the_same_images(
     assert said[-1].endswith("(1 epoch, three learning rates tried)")
 
 
-def test_the_result_is_json_and_extraction_is_part_of_the_time(
-    quick: Callable[..., Comparison], tmp_path: Path
-) -> None:
+def test_comparison_to_dict_is_json(quick: Callable[..., Comparison], tmp_path: Path) -> None:
     found = quick(night_and_day(), fine_tuning=False)
     assert not list((tmp_path / "cache").rglob("*.sqlite"))  # no features for a second run
     document = json.loads(json.dumps(found.to_dict(), allow_nan=False))
@@ -149,7 +148,7 @@ def test_the_result_is_json_and_extraction_is_part_of_the_time(
 # ------------------------------------------------------------------------------------- the split
 
 
-def test_its_own_split_is_kept(image_tree: Callable[..., Path]) -> None:
+def test_training_and_test_splits_of_data_are_used(image_tree: Callable[..., Path]) -> None:
     names = [f"{s}/{c}/{i}.png" for s in ("train", "val") for c in "ab" for i in range(6)]
     folder = image_tree([*names, "test/a/0.png", "test/a/1.png", "test/b/0.png"])
     parts = training_and_test(folder, None, 0.25, 0)
@@ -162,7 +161,7 @@ def test_its_own_split_is_kept(image_tree: Callable[..., Path]) -> None:
     assert (parts.split, len(parts.train), len(parts.test)) == ("random", 9, 3)
 
 
-def test_groups_are_on_one_side_and_are_the_unit(
+def test_compare_groups_are_on_one_side_and_are_the_unit(
     quick: Callable[..., Comparison], fits: list[FineTuner], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images = night_and_day(groups=True)
@@ -183,7 +182,7 @@ def test_groups_are_on_one_side_and_are_the_unit(
     assert all(n == round(n) and n % 3 == 0 for n in sizes)
 
 
-def test_shared_groups_of_given_splits_are_told(
+def test_training_and_test_shared_groups_warns(
     image_tree: Callable[..., Path],
 ) -> None:
     folder = image_tree([f"{c}{i}.png" for c in "ab" for i in range(8)])
@@ -198,16 +197,16 @@ def test_shared_groups_of_given_splits_are_told(
         training_and_test(table, None, 0.25, 0)
 
 
-def test_images_that_cannot_be_read_are_left_out_of_both(
+def test_compare_unreadable_images_are_left_out_of_both(
     quick: Callable[..., Comparison], image_tree: Callable[..., Path], fits: list[FineTuner]
 ) -> None:
     names = [f"{s}/{c}/{i}.png" for s in ("train", "test") for c in "ab" for i in range(6)]
     folder = image_tree(names)
     for name in ("train/a/0.png", "test/b/0.png"):
         (folder / name).write_bytes(b"not an image")
-    with pytest.warns(DataWarning) as told:
+    with pytest.warns(DataWarning) as caught:
         found = quick(folder)
-    assert len(told) == 2  # once for each part, not again for the second method
+    assert len(caught) == 2  # once for each part, not again for the second method
     assert (found.n_train, found.n_test) == (11, 11)
     assert found.difference is not None
     assert found.difference.n == 11
@@ -225,7 +224,7 @@ def test_images_that_cannot_be_read_are_left_out_of_both(
         (["a/1", "a/2", "a/3", "a/4"], "at least two classes|are of one class|one class"),
     ],
 )
-def test_images_that_cannot_be_compared_on(
+def test_compare_too_few_classes_raises(
     quick: Callable[..., Comparison],
     image_tree: Callable[..., Path],
     names: list[str],
@@ -235,7 +234,7 @@ def test_images_that_cannot_be_compared_on(
         quick(image_tree([f"{name}.png" for name in names]))
 
 
-def test_an_empty_test_part(
+def test_compare_empty_test_split_raises(
     quick: Callable[..., Comparison], image_tree: Callable[..., Path]
 ) -> None:
     folder = image_tree([f"train/{c}/{i}.png" for c in "ab" for i in range(4)])
@@ -258,7 +257,7 @@ def test_an_empty_test_part(
         ({"test_size": 1.5}, r"test_size must be between 0 and 1, got 1\.5"),
     ],
 )
-def test_bad_parameters_are_named(
+def test_compare_bad_parameters_raises(
     quick: Callable[..., Comparison], more: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(DataError, match=message):
@@ -272,7 +271,7 @@ def plan(budget: float | None, *, n: int = 100, epochs: int = 15) -> TrainingPla
     return plan_training(Speed(0.01, 0.1), n, recipe=replace(RECIPE, epochs=epochs), budget=budget)
 
 
-def test_a_budget_takes_the_choice_first_then_epochs() -> None:
+def test_plan_training_short_budget_drops_choice_then_epochs() -> None:
     # 15 epochs of 100 images at 0.1 s are 150 s; three more on 80 images are 360 s; decoding 1.2 s.
     assert plan(None) == TrainingPlan(15, None, pytest.approx(511.2), True)  # type: ignore[arg-type]
     assert plan(512).learning_rate is None
@@ -283,7 +282,7 @@ def test_a_budget_takes_the_choice_first_then_epochs() -> None:
     assert plan(30.9, epochs=2).fits  # fewer than three are allowed where they are asked for
 
 
-def test_an_estimate_is_near_the_time_it_takes(tiny_name: str) -> None:
+def test_measure_speed_estimate_is_near_the_time_of_a_fit(tiny_name: str) -> None:
     from toptune.features import load_backbone
     from toptune.finetuning.training.recipe import Machine
 
@@ -297,7 +296,7 @@ def test_an_estimate_is_near_the_time_it_takes(tiny_name: str) -> None:
     assert estimated / 10 < took < estimated * 10  # the machine may be busy with something else
 
 
-def test_one_image_is_enough_for_a_trial(tiny_name: str) -> None:
+def test_measure_speed_one_image_is_enough(tiny_name: str) -> None:
     from toptune.features import load_backbone
     from toptune.finetuning.training.recipe import Machine
 
@@ -306,7 +305,7 @@ def test_one_image_is_enough_for_a_trial(tiny_name: str) -> None:
     assert speed.train > 0
 
 
-def test_a_short_budget_is_kept_and_the_energy_told(
+def test_compare_short_budget_reduces_epochs(
     quick: Callable[..., Comparison], fits: list[FineTuner], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Meter:
@@ -336,7 +335,7 @@ def test_a_short_budget_is_kept_and_the_energy_told(
     )
 
 
-def test_fine_tuning_that_takes_too_long_is_skipped(
+def test_compare_budget_too_short_skips_fine_tuning(
     quick: Callable[..., Comparison], fits: list[FineTuner], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slow(monkeypatch, train=10.0)
@@ -352,7 +351,7 @@ def test_fine_tuning_that_takes_too_long_is_skipped(
     assert found.verdict.startswith("Top-tuning is right on 100.0 % of the test images after ")
 
 
-def test_fine_tuning_that_diverges_does_not_cost_the_rest(
+def test_compare_diverged_fine_tuning_is_skipped(
     quick: Callable[..., Comparison], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setitem(fitting_module.GRIDS, "full", (1e30, 1e29))
@@ -382,7 +381,7 @@ def kill_after(monkeypatch: pytest.MonkeyPatch, n_epochs: int) -> None:
     monkeypatch.setattr(fitting_module, "save_tensors", saving)
 
 
-def test_a_killed_comparison_goes_on(
+def test_compare_after_kill_continues(
     quick: Callable[..., Comparison],
     fits: list[FineTuner],
     monkeypatch: pytest.MonkeyPatch,
@@ -413,7 +412,7 @@ def test_a_killed_comparison_goes_on(
     assert list((tmp_path / "comparisons").iterdir()) == []
 
 
-def test_other_images_and_settings_have_another_state(tmp_path: Path) -> None:
+def test_checkpoint_other_images_or_settings_differs(tmp_path: Path) -> None:
     images, other = night_and_day(6), night_and_day(6, seed=1)
     grouped = night_and_day(6, groups=True)
     jobs = [
@@ -426,30 +425,32 @@ def test_other_images_and_settings_have_another_state(tmp_path: Path) -> None:
             (FineTuner(), images, 60.0),
         ]
     ]
-    assert len({job._checkpoint() for job in jobs}) == 5
-    assert FineTuning(FineTuner(), images, other, None, tmp_path)._checkpoint() == (
-        jobs[0]._checkpoint()  # the test images have no part in it
+    assert len({job.checkpoint for job in jobs}) == 5
+    assert FineTuning(FineTuner(), images, other, None, tmp_path).checkpoint == (
+        jobs[0].checkpoint  # the test images have no part in it
     )
-    assert FineTuning(FineTuner(), images, other, None, None)._checkpoint() is None
+    assert FineTuning(FineTuner(), images, other, None, None).checkpoint is None
 
 
-def test_a_checkpoint_without_its_plan_is_not_used(tmp_path: Path) -> None:
+def test_read_plan_damaged_notes_deletes_checkpoint(tmp_path: Path) -> None:
     checkpoint = tmp_path / "x.checkpoint"
-    assert fine_module._noted(checkpoint) is None
+    assert fine_module.read_plan(checkpoint) is None
     for notes in ("{", "[]", '{"epochs": 3}', None):
         checkpoint.write_bytes(b"state")
         if notes is None:
             checkpoint.with_suffix(".json").unlink()
         else:
             checkpoint.with_suffix(".json").write_text(notes)
-        assert fine_module._noted(checkpoint) is None
+        assert fine_module.read_plan(checkpoint) is None
         assert not checkpoint.exists()
 
 
-def test_a_state_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_write_plan_bad_folder_raises(tmp_path: Path) -> None:
     (tmp_path / "comparisons").write_text("a file")
     with pytest.raises(StorageError, match="comparisons"):
-        fine_module._note(tmp_path / "comparisons" / "x.checkpoint", FineTuningPlan(3, None, 1.0))
+        fine_module.write_plan(
+            tmp_path / "comparisons" / "x.checkpoint", FineTuningPlan(3, None, 1.0)
+        )
 
 
 # ------------------------------------------------------------------------------------ the words
@@ -476,7 +477,7 @@ def judged(difference: float, p: float, seconds: tuple[float, float]) -> Compari
     )
 
 
-def test_the_verdict_is_plain() -> None:
+def test_verdict_differences_in_words() -> None:
     found = judged(0.012, 0.2, (20, 1860))
     assert found.verdict == (
         "Fine-tuning gains 1.2 points (95 % interval -0.4 to 2.9: could be chance) and takes "
@@ -493,7 +494,22 @@ def test_the_verdict_is_plain() -> None:
     assert "(1.5 times)" in judged(0.012, 0.2, (20, 30)).verdict
 
 
-def test_forecasts_in_words() -> None:
+@pytest.mark.parametrize("fine_tuned", [True, False])
+def test_comparison_page_holds_verdict_and_tables(fine_tuned: bool) -> None:
+    found = judged(0.012, 0.2, (20, 1860))
+    if not fine_tuned:
+        found = replace(found, fine_tuning=None, difference=None, skipped="it was not asked for")
+    name = '<script>alert("1")</script>'
+    page = Page(comparison_page(found, data=name))
+    page.check_alone()
+    assert f"Comparison on {name}" in page.text
+    assert found.verdict in page.text
+    assert found.curve.forecast in page.text
+    assert ("+1.2 points" in page.text.replace("−", "-")) == fine_tuned
+    assert ("93 times" in page.text) == fine_tuned
+
+
+def test_forecast_each_status_in_words() -> None:
     curve = judged(0.0, 1.0, (1, 2)).curve
     right = replace(curve, points=(replace(curve.points[-1], test_accuracy=1.0),))
     assert right.forecast.startswith("all test images are right already")

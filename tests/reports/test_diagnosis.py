@@ -1,4 +1,4 @@
-"""What `toptune doctor` finds out."""
+"""Diagnosis of this machine, as `toptune doctor` reports it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ def tiny(tmp_path: Path) -> str:
     return f"test_resnet={path}"
 
 
-def test_diagnosis(tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_diagnose_tiny_network_is_json(
+    tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cache = tmp_path / "cache"
     monkeypatch.setenv("TOPTUNE_CACHE", str(cache))
     report = diagnose(tiny, measure_seconds=0.2)
@@ -46,7 +48,7 @@ def test_diagnosis(tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         assert report["cache_megabytes"] == round(size / 1e6, 1) > 0
 
 
-def test_a_measurement_counts_whole_batches(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_diagnose_rate_counts_computed_batches(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rate times time is a number of images that were computed, not merely handed over."""
     from toptune.features import OpenVINOEngine
 
@@ -67,12 +69,12 @@ def test_a_measurement_counts_whole_batches(tiny: str, monkeypatch: pytest.Monke
     assert report["images_per_second"] <= measured / 0.2 + 0.1
 
 
-def test_an_unknown_network() -> None:
+def test_diagnose_unknown_network_raises() -> None:
     with pytest.raises(BackboneError, match="unknown network 'resnet5'"):
         diagnose("resnet5")
 
 
-def test_versions() -> None:
+def test_library_versions_are_complete() -> None:
     found = library_versions()
     assert found["python"] == platform.python_version()
     assert found["toptune"] == __version__

@@ -1,4 +1,4 @@
-"""What a report says, against what the model and plain counting say."""
+"""Evaluation of a model against the model itself and against counting."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from toptune.reports.model import Report, build_report, report_page
 from toptune.reports.model.compute import kernel_components, training_features
 
 
-def test_without_data_all_is_leave_one_out(tuner: TopTuner, left_out: Report) -> None:
+def test_build_report_without_data_is_leave_one_out(tuner: TopTuner, left_out: Report) -> None:
     assert left_out.source == "leave-one-out"
     assert left_out.evaluation is tuner.loo_
     low, high = left_out.interval
@@ -42,17 +42,17 @@ def test_without_data_all_is_leave_one_out(tuner: TopTuner, left_out: Report) ->
         assert Path(row.file).read_bytes()
 
 
-def test_wrong_labels_are_suspected(left_out: Report, on_data: Report) -> None:
+def test_build_report_wrong_labels_are_suspected(left_out: Report, on_data: Report) -> None:
     for report in (left_out, on_data):
         found = [row.id for row in report.suspected]
         assert set(WRONG) <= set(found[:3])
         assert report.n_suspected == len(found)
 
 
-def test_suspicions_of_a_model_that_learned_nothing_are_called_weak(
+def test_build_report_uninformative_model_is_weak_evidence(
     left_out: Report, tiny_name: str, kept: Path
 ) -> None:
-    """Found in use: suspected labels by a model whose leave-one-out is always wrong."""
+    """A model whose leave-one-out is always wrong must not suspect labels."""
     same = [np.zeros((32, 32, 3), np.uint8)] * 15
     nothing = TopTuner(backbone=tiny_name, layers="last", cache=kept)
     nothing.fit(images=same, labels=np.arange(15) % 5)
@@ -64,7 +64,7 @@ def test_suspicions_of_a_model_that_learned_nothing_are_called_weak(
     assert "too little" not in report_page(left_out)
 
 
-def test_with_data_accuracy_is_that_of_evaluate(
+def test_build_report_data_equals_evaluate(
     tuner: TopTuner, on_data: Report, digit_files: Path
 ) -> None:
     expected = tuner.evaluate(digit_files)
@@ -78,7 +78,7 @@ def test_with_data_accuracy_is_that_of_evaluate(
     assert "predict" not in tuner.seconds_
 
 
-def test_recalls_have_intervals(left_out: Report) -> None:
+def test_build_report_recalls_are_in_their_intervals(left_out: Report) -> None:
     for label, interval in left_out.recalls.items():
         assert interval is not None
         assert interval[0] < left_out.evaluation.per_class[label].recall < interval[1] or (
@@ -86,7 +86,9 @@ def test_recalls_have_intervals(left_out: Report) -> None:
         )
 
 
-def test_the_features_of_a_fit_of_all_are_in_the_model(tuner: TopTuner, digit_files: Path) -> None:
+def test_training_features_all_centers_come_from_the_model(
+    tuner: TopTuner, digit_files: Path
+) -> None:
     found = training_features(tuner, [])
     assert found is not None
     expected = tuner._extract(open_images(digit_files))
@@ -95,7 +97,7 @@ def test_the_features_of_a_fit_of_all_are_in_the_model(tuner: TopTuner, digit_fi
     np.testing.assert_array_equal(found.labels, expected.labels)
 
 
-def test_the_features_of_other_fits_come_from_the_files(
+def test_training_features_few_centers_come_from_the_files(
     digit_files: Path, tiny_name: str, kept: Path, tmp_path: Path
 ) -> None:
     moved = shutil.copytree(digit_files, tmp_path / "moved")
@@ -111,9 +113,7 @@ def test_the_features_of_other_fits_come_from_the_files(
     assert training_features(few, [digit_files]) is not None
 
 
-def test_the_curve_counts_each_image_by_a_model_that_did_not_see_it(
-    tuner: TopTuner, left_out: Report
-) -> None:
+def test_learning_curve_without_data_is_out_of_sample(tuner: TopTuner, left_out: Report) -> None:
     curve = left_out.curve
     assert curve is not None
     assert curve.points[-1].test_accuracy == pytest.approx(tuner.loo_.accuracy)
@@ -131,12 +131,12 @@ def test_the_curve_counts_each_image_by_a_model_that_did_not_see_it(
     assert half.test_accuracy == pytest.approx(np.mean(accuracies))
 
 
-def test_the_curve_on_data_ends_at_its_accuracy(on_data: Report) -> None:
+def test_learning_curve_on_data_ends_at_its_accuracy(on_data: Report) -> None:
     assert on_data.curve is not None
     assert on_data.curve.points[-1].test_accuracy == pytest.approx(on_data.evaluation.accuracy)
 
 
-def test_the_map_has_each_training_image(tuner: TopTuner, left_out: Report) -> None:
+def test_feature_map_has_each_training_image(tuner: TopTuner, left_out: Report) -> None:
     found = left_out.feature_map
     assert found is not None
     assert found.ids == tuner.ids_
@@ -146,7 +146,7 @@ def test_the_map_has_each_training_image(tuner: TopTuner, left_out: Report) -> N
     assert 0 < found.shares[1] <= found.shares[0] < 1
 
 
-def test_components_are_those_of_the_centred_kernel() -> None:
+def test_kernel_components_linear_kernel_equals_svd() -> None:
     rng = np.random.default_rng(0)
     X = rng.normal(size=(30, 5)) * [4, 2, 1, 0.5, 0.1] + 3
     points, shares = kernel_components(X @ X.T)
@@ -159,13 +159,13 @@ def test_components_are_those_of_the_centred_kernel() -> None:
     np.testing.assert_allclose(shares, s[:2] ** 2 / (s**2).sum(), atol=1e-9)
 
 
-def test_images_that_are_all_alike_have_a_map() -> None:
+def test_kernel_components_constant_kernel_is_zero() -> None:
     points, shares = kernel_components(np.ones((4, 4)))
     np.testing.assert_allclose(points, 0, atol=1e-7)
     assert shares == (0.0, 0.0)
 
 
-def test_groups_are_the_unit(tuner: TopTuner, digit_files: Path) -> None:
+def test_build_report_groups_are_the_unit(tuner: TopTuner, digit_files: Path) -> None:
     images = open_images(digit_files, split="test")
     pairs = np.array([f"pair {i // 2}" for i in range(len(images))])
     report = build_report(tuner, replace(images, groups=pairs), curve=False)
@@ -173,7 +173,7 @@ def test_groups_are_the_unit(tuner: TopTuner, digit_files: Path) -> None:
     assert report.no_curve == "it was not asked for"
 
 
-def test_the_json_is_plain_and_the_model_is_unchanged(
+def test_report_to_dict_is_json_and_keeps_the_model(
     tuner: TopTuner, left_out: Report, on_data: Report
 ) -> None:
     before = json.dumps(tuner.provenance_)
@@ -185,14 +185,14 @@ def test_the_json_is_plain_and_the_model_is_unchanged(
     assert json.dumps(tuner.provenance_) == before
 
 
-def test_data_with_an_unknown_class_is_refused(tuner: TopTuner, digit_files: Path) -> None:
+def test_build_report_unknown_class_raises(tuner: TopTuner, digit_files: Path) -> None:
     images = open_images(digit_files, split="test")
     other = replace(images, labels=np.array(["7"] * len(images)))
     with pytest.raises(DataError, match="classes that the model does not know: 7"):
         build_report(tuner, other)
 
 
-def test_a_changed_model_whose_leave_one_out_is_not_known(
+def test_build_report_changed_model_without_leave_one_out(
     digit_files: Path, tiny_name: str, kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TOPTUNE_CACHE", str(kept))

@@ -43,7 +43,7 @@ def of_many(report: Report, c: int) -> Report:
     )
 
 
-def test_the_page_says_what_was_found_and_needs_nothing_else(report: Report) -> None:
+def test_report_page_holds_numbers_and_pictures(report: Report) -> None:
     text = report_page(report, model="digits.toptune")
     page = Page(text)
     page.check_alone()
@@ -60,7 +60,7 @@ def test_the_page_says_what_was_found_and_needs_nothing_else(report: Report) -> 
     assert list(map(int, counts)) == report.evaluation.confusion_matrix.ravel().tolist()
 
 
-def test_every_colour_of_a_figure_changes_with_the_page(report: Report) -> None:
+def test_report_page_colours_are_variables(report: Report) -> None:
     text = report_page(report)
     body = text[text.index("<body>") :]
     assert re.findall(r"(?:fill|stroke): #[0-9a-f]{3,6}", body) == []
@@ -68,7 +68,7 @@ def test_every_colour_of_a_figure_changes_with_the_page(report: Report) -> None:
 
 
 @pytest.mark.parametrize("c", [MATRIX_CLASSES, MATRIX_CLASSES + 1, 60])
-def test_many_classes_with_hostile_names(report: Report, c: int) -> None:
+def test_report_page_hostile_names_are_escaped(report: Report, c: int) -> None:
     text = report_page(of_many(report, c))
     page = Page(text)
     page.check_alone()
@@ -79,13 +79,13 @@ def test_many_classes_with_hostile_names(report: Report, c: int) -> None:
     assert f"{c - DISTINCT} other classes" in page.text
 
 
-def test_classes_of_the_map_differ_in_colour_and_mark() -> None:
+def test_mark_of_classes_are_distinct() -> None:
     marks = [mark_of(code) for code in range(DISTINCT)]
     assert len(set(marks)) == DISTINCT
     assert len({color for color, _ in marks[:6]}) == len({mark for _, mark in marks[:6]}) == 6
 
 
-def test_the_classes_with_most_errors_are_named() -> None:
+def test_named_classes_most_errors_first() -> None:
     labels = [f"class {k:02d}" for k in range(30) for _ in range(2)]
     right = np.ones(60, dtype=bool)
     right[[50, 51, 59]] = False
@@ -96,7 +96,7 @@ def test_the_classes_with_most_errors_are_named() -> None:
     assert names == sorted(names)
 
 
-def test_what_is_not_there_is_said(report: Report) -> None:
+def test_report_page_empty_parts_are_in_words(report: Report) -> None:
     perfect = evaluate_probabilities(["0", "1", "4"], np.eye(3), ["0", "1", "4"])
     plain = replace(
         report,

@@ -93,7 +93,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory, tiny_name: str) -> dict[str,
     return {"report": report, "explanation": explained}
 
 
-def test_what_a_page_loads_and_complains_of_is_seen(tmp_path: Path) -> None:
+def test_shoot_bad_page_shows_requests_and_errors(tmp_path: Path) -> None:
     """So that the next test does not pass because nothing is ever seen."""
     page = tmp_path / "bad.html"
     page.write_text('<img src="http://example.invalid/a.png"><script>console.error("x")</script>')
@@ -104,7 +104,7 @@ def test_what_a_page_loads_and_complains_of_is_seen(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("name", ["report", "explanation"])
-def test_a_page_is_drawn(pages: dict[str, Path], name: str, dark: bool) -> None:
+def test_page_in_browser_is_drawn(pages: dict[str, Path], name: str, dark: bool) -> None:
     shot = shoot(pages[name], width=1000, height=3600, dark=dark)
     assert shot.pixels.shape == (3600, 1000, 3)
     assert shot.console == []
@@ -124,7 +124,7 @@ def test_a_page_is_drawn(pages: dict[str, Path], name: str, dark: bool) -> None:
 
 
 @pytest.mark.parametrize("name", ["report", "explanation"])
-def test_nothing_is_cut_off_on_a_telephone(pages: dict[str, Path], name: str) -> None:
+def test_page_on_a_telephone_is_not_cut_off(pages: dict[str, Path], name: str) -> None:
     """Text and charts end before the right edge of a narrow window, as they do before the left."""
     shot = shoot(pages[name], width=500, height=3000)
     edge = shot.pixels[:, -8:].reshape(-1, 3)

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from toptune.cli import options, output
 
 if TYPE_CHECKING:
-    from toptune.reports.comparison import Comparison, MethodOutcome
-
-_STAGES = {
-    "load": "loading and converting the network",
-    "decode_extract": "decoding and extraction",
-    "decode": "decoding",
-    "select": "choosing hyperparameters",
-    "fit": "training",
-}
+    from toptune.reports.comparison import Comparison
 
 
 def compare(
     data: options.Data,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="HTML page to write.")] = None,
     backbone: options.Backbone = "efficientnet_lite0",
     budget: Annotated[
         float | None,
@@ -47,6 +42,7 @@ def compare(
     ] = False,
     labels: options.Labels = None,
     seed: options.Seed = 0,
+    overwrite: options.Overwrite = False,
     max_pixels: options.MaxPixels = None,
     json: options.Json = False,
 ) -> None:
@@ -55,8 +51,11 @@ def compare(
     Training is on the train split, the comparison on the test split (else val) where DATA has them;
     otherwise a random quarter of the images is held out.
     """
+    if out is not None:
+        output.check_output(out, overwrite=overwrite)
     options.limit_pixels(max_pixels)
     from toptune.reports.comparison import compare as run
+    from toptune.reports.comparison import comparison_page
 
     found = run(
         data,
@@ -69,76 +68,45 @@ def compare(
         random_state=seed,
         report=lambda sentence: print(sentence, file=sys.stderr, flush=True),
     )
+    if out is not None:
+        output.write_page(out, comparison_page(found, data=data))
     if json:
         output.print_json(found.to_dict())
         return
+    _print(found)
+    if out is not None:
+        output.console.print(f"page written to {out}", markup=False, soft_wrap=True)
+
+
+def _print(found: Comparison) -> None:
+    """Print both methods, their difference, the learning curve and the verdict."""
+    from toptune.reports.comparison import page
+    from toptune.runtime.energy import energy_available
+
     output.print_quarantine(found.quarantined)
-    _print_methods(found)
-    _print_difference(found)
+    names = ("", "top-tuning", "fine-tuning")
+    _print_table(names, page.method_rows(found, seconds=output.seconds), first="left")
+    if not energy_available():
+        output.console.print("[dim]energy: not measured, codecarbon is not installed[/dim]")
+    if difference := page.difference_text(found):
+        output.console.print(difference)
     output.console.print()
-    _print_curve(found)
+    heads = ("top-tuning on", page.left_out_name(found), "test images")
+    _print_table(heads, page.curve_rows(found), first="right")
+    output.console.print(f"learning curve: {found.curve.forecast}", markup=False)
     output.console.print()
     output.console.print(found.verdict, markup=False)
 
 
-def _print_methods(found: Comparison) -> None:
-    """Print a table with one column per method."""
+def _print_table(
+    heads: Sequence[str], rows: Sequence[Sequence[str]], *, first: Literal["left", "right"]
+) -> None:
+    """Print a table without lines, as many columns of it as the rows have."""
     from rich.table import Table
 
-    from toptune.reports.html.text import energy
-    from toptune.runtime.energy import energy_available
-
-    both = [m for m in (found.top_tuning, found.fine_tuning) if m is not None]
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("")
-    for name in ("top-tuning", "fine-tuning")[: len(both)]:
-        table.add_column(name, justify="right")
-    table.add_row("accuracy", *(f"{method.accuracy:.4f}" for method in both))
-    for stage, name in _STAGES.items():
-        if any(stage in method.seconds for method in both):
-            table.add_row(name, *(_stage(method, stage) for method in both))
-    table.add_row("training, in all", *(output.seconds(m.total_seconds) for m in both))
-    table.add_row("predicting the test images", *(output.seconds(m.predict_seconds) for m in both))
-    table.add_row("memory at the peak", *(f"{m.peak_memory / 1e6:,.0f} MB" for m in both))
-    if energy_available():
-        used = ("not known" if m.energy_kwh is None else energy(m.energy_kwh) for m in both)
-        table.add_row("energy, estimated", *used)
+    for i, head in enumerate(heads[: len(rows[0])]):
+        table.add_column(head, justify="right" if i else first)
+    for row in rows:
+        table.add_row(*row)
     output.console.print(table)
-    if not energy_available():
-        output.console.print("[dim]energy: not measured, codecarbon is not installed[/dim]")
-
-
-def _print_difference(found: Comparison) -> None:
-    """Print how sure the difference of the accuracies is."""
-    if (difference := found.difference) is None:
-        return
-    units = f"{difference.n} images"
-    if found.n_test_groups is not None:
-        units += f" in {found.n_test_groups} groups"
-    output.console.print(
-        f"difference {100 * difference.difference:+.1f} points, 95 % interval "
-        f"{100 * difference.low:.1f} to {100 * difference.high:.1f}, exact p "
-        f"{difference.p_value:.2g}, over {units}"
-    )
-
-
-def _stage(method: MethodOutcome, stage: str) -> str:
-    taken = method.seconds.get(stage, 0.0)
-    return output.seconds(taken) if taken else ""
-
-
-def _print_curve(found: Comparison) -> None:
-    """Print what top-tuning does with fewer images, and would do with more."""
-    from rich.table import Table
-
-    grouped = found.n_test_groups is not None
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    left_out = "leave-one-group-out" if grouped else "leave-one-out"
-    for column in ("top-tuning on", left_out, "test images"):
-        table.add_column(column, justify="right")
-    for point in found.curve.points:
-        table.add_row(
-            f"{point.n:.0f} images", f"{point.loo_accuracy:.4f}", f"{point.test_accuracy:.4f}"
-        )
-    output.console.print(table)
-    output.console.print(f"learning curve: {found.curve.forecast}", markup=False)

@@ -164,14 +164,17 @@ def left_out_labels(tuner: TopTuner) -> NDArray[Any]:  # (n,)
     return labels
 
 
-def curve_figure(curve: LearningCurve, *, on_data: bool) -> Figure:
-    """Draw accuracy against the number of training images, and the forecasts."""
+def curve_figure(curve: LearningCurve, *, tested: str) -> Figure:
+    """Draw accuracy against the number of training images, and the forecasts.
+
+    `tested` names the images it was measured on; empty for the training images themselves.
+    """
     sizes = [point.n for point in curve.points]
     measured = [float(point.test_accuracy) for point in curve.points]
     with canvas(6.4, 4.2) as (figure, axes):
-        name = "accuracy on the data" if on_data else "accuracy"
+        name = f"accuracy on the {tested}" if tested else "accuracy"
         axes.plot(sizes, measured, color=BLUE, marker="o", markersize=6, label=name)
-        if on_data:
+        if tested:
             axes.plot(
                 sizes,
                 [point.loo_accuracy for point in curve.points],

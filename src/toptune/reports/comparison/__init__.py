@@ -7,6 +7,7 @@ on. Nothing is read from the cache of features, so that times are those of a fir
 """
 
 from toptune.reports.comparison.compute import compare
+from toptune.reports.comparison.page import comparison_page
 from toptune.reports.comparison.result import Comparison, FineTuningPlan, MethodOutcome
 from toptune.reports.learning_curve import CurvePoint, LearningCurve
 
@@ -17,4 +18,5 @@ __all__ = [
     "LearningCurve",
     "MethodOutcome",
     "compare",
+    "comparison_page",
 ]

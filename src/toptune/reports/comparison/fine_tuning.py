@@ -56,14 +56,14 @@ class FineTuning:
         announce : callable
             Called with a sentence on the next step.
         """
-        checkpoint = self._checkpoint()
-        plan = _noted(checkpoint)
+        checkpoint = self.checkpoint
+        plan = read_plan(checkpoint)
         if plan is None:
             announce("fine-tuning: a few training steps to see how long it will take")
             plan = self._planned(found.n_classes)
             if self.budget is not None and plan.estimated_seconds > self.budget:
                 return replace(found, plan=plan, skipped=_too_long(plan, self.budget))
-            _note(checkpoint, plan)
+            write_plan(checkpoint, plan)
         announce(_announcement(plan, self.tuner.epochs))
         self.tuner.set_params(
             epochs=plan.epochs,
@@ -121,8 +121,9 @@ class FineTuning:
             reduced=plan.learning_rate is not None,
         )
 
-    def _checkpoint(self) -> Path | None:
-        """Return the file of this fit's state: another one for other images or settings."""
+    @property
+    def checkpoint(self) -> Path | None:
+        """File of this fit's state: another one for other images or settings; None for none."""
         if self.folder is None:
             return None
         tuner = self.tuner
@@ -138,8 +139,8 @@ class FineTuning:
         return self.folder / "comparisons" / f"{digest.hexdigest()[:32]}.checkpoint"
 
 
-def _noted(checkpoint: Path | None) -> FineTuningPlan | None:
-    """Return the plan of a fit that was interrupted, if there is one to go on with."""
+def read_plan(checkpoint: Path | None) -> FineTuningPlan | None:
+    """Read the plan of an interrupted fit; None if there is none, or it is damaged."""
     if checkpoint is None or not checkpoint.exists():
         return None
     try:
@@ -150,8 +151,8 @@ def _noted(checkpoint: Path | None) -> FineTuningPlan | None:
         return None
 
 
-def _note(checkpoint: Path | None, plan: FineTuningPlan) -> None:
-    """Write the plan beside the checkpoint: a second trial would measure another speed."""
+def write_plan(checkpoint: Path | None, plan: FineTuningPlan) -> None:
+    """Write a plan beside its checkpoint: a second trial would measure another speed."""
     if checkpoint is None:
         return
     try:

@@ -7,7 +7,7 @@ from typing import Any
 
 from toptune.evaluation.intervals import PairedDifference
 from toptune.images import Quarantined
-from toptune.reports.html.text import duration, energy, percent, plural
+from toptune.reports.html.text import duration, energy, percent, plural, times
 from toptune.reports.learning_curve import LearningCurve
 from toptune.runtime.plain import plain_fields
 
@@ -155,11 +155,9 @@ def _gain(found: PairedDifference) -> str:
 
 
 def _cost(top: MethodOutcome, fine: MethodOutcome) -> str:
-    ratio = fine.total_seconds / top.total_seconds
-    times = f"{ratio:.0f}" if ratio >= 10 else f"{ratio:.1f}"
     text = (
         f"and takes {duration(fine.total_seconds)} instead of {duration(top.total_seconds)} "
-        f"({times} times"
+        f"({times(fine.total_seconds / top.total_seconds)}"
     )
     if fine.energy_kwh is not None and top.energy_kwh is not None:
         text += f", an estimated {energy(fine.energy_kwh)} instead of {energy(top.energy_kwh)}"

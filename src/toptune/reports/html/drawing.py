@@ -34,8 +34,8 @@ DARK = {
     AMBER: ("amber", "#e3b341"),
     "#3b9fc9": ("cyan", "#8fd3f4"),
 }
-#: matplotlib's parameters: text stays text, and names are never formulas.
-PARAMETERS: Any = {
+# matplotlib's parameters: text stays text, and names are never formulas.
+_PARAMETERS: Any = {
     "svg.hashsalt": "toptune",
     "svg.fonttype": "none",
     "text.parse_math": False,
@@ -69,7 +69,7 @@ def canvas(width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
     import matplotlib
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(PARAMETERS):
+    with matplotlib.rc_context(_PARAMETERS):
         figure = Figure(figsize=(width, height), layout="constrained")
         yield figure, figure.add_subplot()
 
@@ -96,7 +96,7 @@ def _saved(figure: Figure, kind: str) -> bytes:
 
     nothing = {"svg": ("Date", "Creator", "Format", "Type"), "png": ("Software",)}[kind]
     buffer = io.BytesIO()
-    with matplotlib.rc_context(PARAMETERS):
+    with matplotlib.rc_context(_PARAMETERS):
         figure.savefig(buffer, format=kind, dpi=160, metadata=dict.fromkeys(nothing))
     return buffer.getvalue()
 

@@ -65,6 +65,17 @@ def percents(interval: tuple[float, float]) -> str:
     return f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f} %"
 
 
+def times(ratio: float) -> str:
+    """Format a ratio.
+
+    Examples
+    --------
+    >>> times(1.52), times(93.4)
+    ('1.5 times', '93 times')
+    """
+    return f"{ratio:.0f} times" if ratio >= 10 else f"{ratio:.1f} times"
+
+
 def plural(n: int, noun: str) -> str:
     """Return a noun, given in the singular, as it stands after the number `n`.
 

@@ -71,7 +71,9 @@ def report_page(report: Report, *, model: str = "") -> str:
         "curve": None
         if report.curve is None
         else inline_figure(
-            curve_figure(report.curve, on_data=report.source == "data"), "curve", "Learning curve"
+            curve_figure(report.curve, tested="data" if report.source == "data" else ""),
+            "curve",
+            "Learning curve",
         ),
         "forecast": "" if report.curve is None else report.curve.forecast,
         "map": None
