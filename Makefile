@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# A process for each core; the tests of a file stay together, and share what its fixtures make.
+WORKERS ?= -n auto --dist loadfile
 
 .PHONY: demo test test-slow lint docs clean
 
@@ -9,7 +11,7 @@ demo: $(VENV)/demo.stamp
 	$(BIN)/toptune demo --overwrite
 
 test: $(VENV)/test.stamp
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" $(WORKERS)
 
 test-slow: $(VENV)/test.stamp
 	$(BIN)/python -m pytest -m slow
