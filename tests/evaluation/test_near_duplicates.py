@@ -7,6 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from toptune.evaluation.near_duplicates import mixed_groups, near_duplicates
+from toptune.features import Features
+from toptune.features.taps import LAST
 
 
 @given(rows=st.lists(st.tuples(st.integers(0, 6), st.sampled_from("xyz")), min_size=1, max_size=30))
@@ -29,9 +31,12 @@ def test_near_duplicates_layer_decides() -> None:
     rng = np.random.default_rng(0)
     X = rng.normal(size=(12, 20)).astype(np.float16)
     X[3, 10:] = X[7, 10:]  # twins in the second layer alone
-    layers = {"early": 10, "last": 10}
-    by_last = near_duplicates(X, layers, None, layer="last")
-    assert by_last[3] == by_last[7]
-    assert len(np.unique(by_last)) == 11
-    for layer in ("early", "none"):
-        assert len(np.unique(near_duplicates(X, layers, None, layer=layer))) == 12
+    ids = tuple(map(str, range(12)))
+    for layers, twins in (
+        ({"early": 10, LAST: 10}, True),
+        ({LAST: 10, "late": 10}, False),
+        ({"early": 10, "late": 10}, False),
+    ):
+        codes = near_duplicates(Features(X, ids, None, layers, {}))
+        assert (codes[3] == codes[7]) == twins
+        assert len(np.unique(codes)) == 12 - twins

@@ -33,7 +33,7 @@ def explain(
     max_pixels: options.MaxPixels = None,
     json: options.Json = False,
 ) -> None:
-    """Say why an image has its label: training images for and against it, and where it matters."""
+    """Explain the label of an image: training images for and against it, and a map of its parts."""
     if out is not None:
         output.check_output(out, overwrite=overwrite)
     options.limit_pixels(max_pixels)
@@ -57,7 +57,7 @@ def explain(
 
 
 def _print(found: Explanation) -> None:
-    """Print the score and the images that speak for and against it."""
+    """Print the score and the training images for and against it."""
     from toptune.model.explanation.attribution import UNNAMED
 
     support = found.support

@@ -105,21 +105,15 @@ def paired_difference(
     )
 
 
-def share_interval(
-    right: ArrayLike,
-    *,
-    groups: ArrayLike | None = None,
-    n_resamples: int = 10_000,
-    random_state: int = 0,
-) -> tuple[float, float]:
+def share_interval(right: ArrayLike, *, groups: ArrayLike | None = None) -> tuple[float, float]:
     """Return the 95 % interval of the share of right answers.
 
     Parameters
     ----------
     right : array-like of bool, shape (n,)
         Whether each answer is right.
-    groups, n_resamples, random_state
-        As for `paired_difference`; the bootstrap is for groups only.
+    groups : array-like of shape (n,), optional
+        As for `paired_difference`.
 
     Returns
     -------
@@ -154,7 +148,7 @@ def share_interval(
     sums, sizes = _unit_sums(hits.astype(np.intp), groups)
     if len(sizes) < 2:
         return 0.0, 1.0
-    return _bootstrap_interval(sums, sizes, n_resamples, random_state)
+    return _bootstrap_interval(sums, sizes)
 
 
 def _unit_sums(
@@ -172,8 +166,8 @@ def _unit_sums(
 def _bootstrap_interval(
     sums: NDArray[np.intp],  # (u,)
     sizes: NDArray[np.intp],  # (u,)
-    n_resamples: int,
-    random_state: int,
+    n_resamples: int = 10_000,
+    random_state: int = 0,
 ) -> tuple[float, float]:
     """Return the 95 % interval of sum / size, units drawn with replacement.
 

@@ -26,7 +26,7 @@ EXPONENTS = np.geomspace(0.02, 3.0, 400)
 #: Sizes that a curve needs: as many as it has unknowns.
 LEAST_SIZES = 3
 
-#: An interval this much as wide as that of knowing nothing, c between 0 and 1, says too little.
+# Part of the widest possible interval, c between 0 and 1, beyond which a forecast is not given.
 _TOO_WIDE = 0.5
 
 
@@ -65,7 +65,7 @@ class Extrapolation:
     ----------
     status : {"power law", "flat", "not identified", "too few sizes"}
         Whether there are forecasts, and why not: the error does not fall beyond chance; the
-        forecasts' intervals are too wide to say anything; or there are fewer than three sizes.
+        intervals of the forecasts are too wide; or there are fewer than three sizes.
     law : PowerLaw or None
         None unless there are forecasts.
     forecasts : tuple of Forecast

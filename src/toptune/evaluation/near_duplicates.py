@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,56 +16,38 @@ from toptune.kernel.duplicates import joined_groups, near_duplicate_groups
 NEAR_DUPLICATES = "near-duplicates"
 
 
-def with_near_duplicates(features: Features) -> Features:
-    """Return the features with groups of near-duplicates, joined with the groups there are.
+def near_duplicates(features: Features) -> NDArray[np.intp]:
+    """Find groups of near-duplicates; see `toptune.kernel.duplicates.near_duplicate_groups`.
 
-    The network's own pooled output decides, where it is among the features.
-    """
-    classes = features.labels if features.label_kind == "class" else None
-    codes = near_duplicates(features.X, features.layers, classes, layer=LAST)
-    if features.groups is not None:
-        codes = joined_groups(codes, features.groups)
-    # No group that somebody names later has such a name by accident.
-    names = np.char.add("near-duplicates ", codes.astype(np.str_))
-    return replace(features, groups=names)
-
-
-def near_duplicates(
-    X: NDArray[Any],
-    layers: Mapping[str, int],
-    labels: ArrayLike | None,
-    *,
-    layer: str,
-) -> NDArray[np.intp]:
-    """Find groups of near-duplicates by one layer's features.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n, d)
-        Features as networks give them.
-    layers : mapping of str to int
-        Layers and the number of columns of each, in order.
-    labels : array-like of shape (n,), optional
-        Classes; see `toptune.kernel.duplicates.near_duplicate_groups`.
-    layer : str
-        The layer to compare; all of them where it is not among them.
+    The network's own pooled output decides, or all features where it is not among them.
 
     Returns
     -------
     ndarray of int, shape (n,)
-        Code of the group of each sample.
+        Code of the group of each image.
 
     Examples
     --------
     >>> import numpy as np
     >>> X = np.array([[1.0, 0.0], [1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])
-    >>> near_duplicates(X, {"last": 2}, None, layer="last").tolist()
+    >>> near_duplicates(Features(X, ("a", "b", "c", "d"), None, {"last": 2}, {})).tolist()
     [0, 0, 1, 2]
     """
-    ends = dict(zip(layers, np.cumsum(list(layers.values())).tolist(), strict=True))
-    columns = slice(ends[layer] - layers[layer], ends[layer]) if layer in layers else slice(None)
-    rows = FeatureNormalizer().fit_transform(X[:, columns].astype(np.float32))
-    return near_duplicate_groups(rows, labels)
+    widths = list(features.layers.values())
+    first = sum(widths[: list(features.layers).index(LAST)]) if LAST in features.layers else 0
+    columns = slice(first, first + features.layers.get(LAST, sum(widths)))
+    rows = FeatureNormalizer().fit_transform(features.X[:, columns].astype(np.float32))
+    return near_duplicate_groups(rows, features.labels if features.label_kind == "class" else None)
+
+
+def with_near_duplicates(features: Features) -> Features:
+    """Return the features with groups of near-duplicates, joined with the groups there are."""
+    codes = near_duplicates(features)
+    if features.groups is not None:
+        codes = joined_groups(codes, features.groups)
+    # No group that somebody names later has such a name by accident.
+    names = np.char.add("near-duplicates ", codes.astype(np.str_))
+    return replace(features, groups=names)
 
 
 def mixed_groups(

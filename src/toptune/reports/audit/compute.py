@@ -13,7 +13,6 @@ from toptune.errors import DataError
 from toptune.evaluation.label_errors import suspected_labels, weak_evidence
 from toptune.evaluation.near_duplicates import mixed_groups, near_duplicates
 from toptune.features import Features
-from toptune.features.taps import LAST
 from toptune.images import Images, ImageSet, labelled_images, splits_of
 from toptune.kernel.neighbours import nearest_rows
 from toptune.reports.audit.result import Audit, AuditedImage, SuspectedImage
@@ -87,7 +86,7 @@ def audit(
     features = _joined(list(extracted.values()))
     model.fit_features(features)
     listed = [image for split in parts for image in _audited(parts[split], extracted[split], split)]
-    groups = near_duplicates(features.X, features.layers, features.labels, layer=LAST)
+    groups = near_duplicates(features)
     splits = {split: len(found) for split, found in extracted.items() if split is not None}
     set_aside = dict.fromkeys(
         item

@@ -216,7 +216,7 @@ def _warn_of_shared_groups(train: NDArray[np.str_], test: NDArray[np.str_]) -> N
 
 
 def _check_tests(labels: NDArray[np.str_] | None, groups: NDArray[np.str_] | None) -> None:
-    """Refuse test images that a comparison would say nothing on."""
+    """Raise if the test images are of one class, or of one group."""
     n_classes = 0 if labels is None else len(np.unique(labels))
     if n_classes < 2:
         what = "one class" if n_classes else "no class"
@@ -232,6 +232,6 @@ def _check_tests(labels: NDArray[np.str_] | None, groups: NDArray[np.str_] | Non
 
 
 def _readable(images: ImageSet, features: Features) -> ImageSet:
-    """Those of the images that could be read, so that both methods see the same ones."""
+    """Return the images that could be read, so that both methods see the same ones."""
     place = {name: i for i, name in enumerate(images.ids)}
     return images.subset([place[name] for name in features.ids])

@@ -52,7 +52,7 @@ class FineTuning:
         found : Comparison
             Without it.
         predicted : ndarray of shape (n,)
-            What top-tuning says of the test images.
+            Labels of the test images by top-tuning.
         announce : callable
             Called with a sentence on the next step.
         """
@@ -172,14 +172,14 @@ def _forget(checkpoint: Path | None) -> None:
         _notes(checkpoint).unlink(missing_ok=True)
 
 
-def _announcement(plan: FineTuningPlan, asked: int) -> str:
+def _announcement(plan: FineTuningPlan, epochs: int) -> str:
     if plan.resumed:
         return "fine-tuning: going on where it was interrupted"
     rate = "three learning rates tried" if plan.learning_rate is None else "one learning rate"
-    some = "" if plan.epochs == asked else f" of {asked}"
-    epochs = f"{plan.epochs}{some} {plural(plan.epochs, 'epoch')}"
+    some = "" if plan.epochs == epochs else f" of {epochs}"
+    these = f"{plan.epochs}{some} {plural(plan.epochs, 'epoch')}"
     shorter = ", shortened to fit the budget" if plan.reduced else ""
-    return f"fine-tuning: about {duration(plan.estimated_seconds)} ({epochs}, {rate}{shorter})"
+    return f"fine-tuning: about {duration(plan.estimated_seconds)} ({these}, {rate}{shorter})"
 
 
 def _too_long(plan: FineTuningPlan, budget: float) -> str:

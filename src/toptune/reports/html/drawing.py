@@ -1,7 +1,7 @@
 """Style of all figures: colours, matplotlib's parameters without its global state, SVG.
 
-Colours are those of Okabe and Ito, told apart also by the colour-blind. `DARK` is what each becomes
-on a dark page.
+Colours are those of Okabe and Ito, which the colour-blind can distinguish. `DARK` has those of dark
+pages.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def inline_svg(document: str, name: str, title: str) -> str:
     name : str
         Put before all ids.
     title : str
-        What a screen reader says; escaped already.
+        Label for screen readers; escaped already.
     """
     body = document[document.index("<svg") :]
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 #: colours.
 MARKS = ("o", "s", "^", "D", "v", "P")
 
-#: Classes that have a colour and a mark of their own; more could not be told apart.
+#: Classes with a colour and a mark of their own; more could not be distinguished.
 DISTINCT = 18
 
 #: Classes of which the page shows a whole confusion matrix, and confusions that it lists otherwise.
