@@ -42,14 +42,7 @@ def audit(
     network = options.network_choice(layers, view, resolution)
     tuner = TopTuner(backbone=backbone, strict=strict, random_state=seed, **network)
     found = look(data, labels, tuner=tuner, max_suspects=limit)
-    if out is not None:
-        output.write_page(out, audit_page(found, data=data))
-    if json:
-        output.print_json(found.to_dict())
-        return
-    _print(found)
-    if out is not None:
-        output.console.print(f"page written to {out}", markup=False, soft_wrap=True)
+    output.deliver(found, _print, json=json, out=out, page=lambda: audit_page(found, data=data))
 
 
 def _print(found: Audit) -> None:

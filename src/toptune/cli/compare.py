@@ -68,14 +68,9 @@ def compare(
         random_state=seed,
         report=lambda sentence: print(sentence, file=sys.stderr, flush=True),
     )
-    if out is not None:
-        output.write_page(out, comparison_page(found, data=data))
-    if json:
-        output.print_json(found.to_dict())
-        return
-    _print(found)
-    if out is not None:
-        output.console.print(f"page written to {out}", markup=False, soft_wrap=True)
+    output.deliver(
+        found, _print, json=json, out=out, page=lambda: comparison_page(found, data=data)
+    )
 
 
 def _print(found: Comparison) -> None:

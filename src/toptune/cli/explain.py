@@ -41,19 +41,16 @@ def explain(
 
     tuner = TopTuner.load(model, backbone=backbone)
     found = tuner.explain(image, label=label, n_images=n_images, cells=cells)
-    if out is not None:
+
+    def page() -> str:
         from toptune.images import image_files
         from toptune.reports.explanation import explanation_page
 
         named = (row.id for row in (*found.support.supporting, *found.support.opposing))
         files = image_files(filter(None, named), options.image_folders(images, tuner.provenance_))
-        output.write_page(out, explanation_page(found, files, model=model.name))
-    if json:
-        output.print_json(found.to_dict())
-        return
-    _print(found)
-    if out is not None:
-        output.console.print(f"page written to {out}", markup=False, soft_wrap=True)
+        return explanation_page(found, files, model=model.name)
+
+    output.deliver(found, _print, json=json, out=out, page=page)
 
 
 def _print(found: Explanation) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 #: Quarantined files listed on the screen; JSON has them all.
 _SHOWN = 10
+
 
 # No emoji: a file may well be called a:key:b.jpg.
 console = Console(highlight=False, emoji=False)
@@ -151,3 +152,22 @@ def write_page(path: Path, page: str) -> None:
         path.write_text(page, encoding="utf-8")
     except OSError as error:
         raise StorageError(f"cannot write {path}: {error.strerror}") from error
+
+
+def deliver(
+    found: Any,
+    show: Callable[[Any], None],
+    *,
+    json: bool,
+    out: Path | None,
+    page: Callable[[], str],
+) -> None:
+    """Write the page of a result if there is a path, and print it: as JSON, or by `show`."""
+    if out is not None:
+        write_page(out, page())
+    if json:
+        print_json(found.to_dict())
+        return
+    show(found)
+    if out is not None:
+        console.print(f"page written to {out}", markup=False, soft_wrap=True)

@@ -49,14 +49,8 @@ def report(
     found = build_report(
         tuner, data, labels, split=split, curve=not no_curve, image_folders=folders
     )
-    if out is not None:
-        output.write_page(out, report_page(found, model=model.name))
-    if json:
-        output.print_json(found.to_dict())
-        return
-    _print(found)
-    if out is not None:
-        output.console.print(f"page written to {out}", markup=False, soft_wrap=True)
+    name = model.name
+    output.deliver(found, _print, json=json, out=out, page=lambda: report_page(found, model=name))
 
 
 def _print(found: Report) -> None:
