@@ -111,7 +111,7 @@ KNOWN: dict[str, set[str]] = {
     },
     "ladders": {
         "src/toptune/features/engines.py: _OpenVINOElseTorch",
-        "src/toptune/images/image_set.py: UnreadableImage",
+        "src/toptune/images/reading.py: UnreadableImage",
         "src/toptune/kernel/changing.py: ChangeableClassifier",
         "src/toptune/kernel/estimators.py: KernelClassifier",
         "src/toptune/kernel/sharing.py: SharingClassifier",

@@ -6,7 +6,7 @@ import numpy as np
 from features_helpers import some_pixels
 
 from toptune.features import Backbone, TorchEngine, extract, load_backbone
-from toptune.features.pixels import in_range, pixel_features
+from toptune.features.extract import in_range, pixel_features
 from toptune.images import from_arrays
 
 

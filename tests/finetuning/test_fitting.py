@@ -195,7 +195,7 @@ def test_rates_that_diverge_lose(tiny_name: str, monkeypatch: pytest.MonkeyPatch
 def few(fit: Fitting) -> Fitting:
     """The same fit on two images of different classes."""
     images = from_arrays([fit.decoded.pixels[0], fit.decoded.pixels[-1]], ["a", "b"])
-    fit.decoded = Decoded(fit.decoded.pixels[[0, -1]], images, (), 0.0)
+    fit.decoded = Decoded(fit.decoded.pixels[[0, -1]], images, 0.0)
     fit.codes = np.array([0, 1])
     return fit
 

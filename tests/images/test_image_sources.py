@@ -167,7 +167,7 @@ def test_distinct_paths_are_their_own_ids(tmp_path: Path) -> None:
         ([b"a", b"b"], ["cat", None], r"labels\[1\] is missing \(None\)"),
         ([b"a"], [float("nan")], r"labels\[0\] is missing \(nan\)"),
         ([b"a"], [" "], r"labels\[0\] is missing"),
-        ([b"a"], np.eye(1), r"labels\[0\] is a ndarray: give one label per image"),
+        ([b"a"], np.eye(1), r"labels\[0\] is an ndarray: give one label per image"),
     ],
 )
 def test_from_arrays_names_what_is_wrong(images: object, labels: object, message: str) -> None:

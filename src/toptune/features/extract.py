@@ -18,13 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from toptune.errors import DataError
 from toptune.features.backbones import Backbone
 from toptune.features.cache import FeatureCache, cache_dir
 from toptune.features.engines import Engine, make_engine
-from toptune.features.pixels import in_range
 from toptune.features.store import Features
 from toptune.images import (
     Geometry,
@@ -36,7 +35,7 @@ from toptune.images import (
     decode,
     read_source,
 )
-from toptune.images.quarantine import set_aside, strict_error, warn_set_aside
+from toptune.images.quarantine import quarantine, strict_error, warn_of_quarantine
 from toptune.runtime.progress import progress_bar
 
 # New features are stored when so many are waiting, or so many seconds have passed.
@@ -67,7 +66,7 @@ def extract(
     cache : "auto", path or None, default="auto"
         Folder of the cache; "auto" is `cache_dir()`, None neither reads nor keeps anything.
     strict : bool, default=False
-        Raise an error for an image that cannot be read, instead of setting it aside.
+        Raise an error for an image that cannot be read, instead of leaving it out.
     progress : bool, optional
         Whether to show a progress bar; by default if somebody can see it.
     n_workers : int, optional
@@ -89,7 +88,7 @@ def extract(
     Warns
     -----
     DataWarning
-        If images were set aside, or a class lost all of its images.
+        If images cannot be read, or a class lost all of its images.
     """
     if len(images) == 0 and not images.quarantined:
         raise DataError("there are no images to extract features from")
@@ -112,14 +111,56 @@ def extract(
         if stored is not None:
             stored.close()
     seconds = time.perf_counter() - start
-    found = run.features(
-        {"backbone": backbone.name, **spec, "engine": engine.name}, seconds=seconds
+    kept, X = images, run.X
+    if run.faults or not len(images):
+        kept = quarantine(images, run.faults)
+        X = X[[i for i in range(len(X)) if i not in run.faults]]
+    if kept.quarantined:
+        warn_of_quarantine(images, kept, stacklevel=2)
+    return Features(
+        X=X,
+        ids=kept.ids,
+        labels=kept.labels,
+        layers=backbone.layers,
+        provenance={"backbone": backbone.name, **spec, "engine": engine.name},
+        quarantined=kept.quarantined,
+        seconds=seconds,
+        groups=kept.groups,
+        label_kind=kept.label_kind,
     )
-    before, after = images.labels, found.labels
-    if images.label_kind != "class":  # a number or a set may well occur once
-        before = after = None
-    warn_set_aside(before, after, found.quarantined, stacklevel=2)
-    return found
+
+
+def in_range(
+    x: NDArray[np.float32],  # (..., d)
+    dtype: DTypeLike,
+) -> NDArray[Any]:  # (..., d)
+    """Return features in the type they are kept in; what is too large becomes its largest."""
+    limit = float(np.finfo(np.dtype(dtype)).max)
+    return np.clip(x, -limit, limit).astype(dtype)
+
+
+def pixel_features(
+    pixels: NDArray[np.uint8], backbone: Backbone, engine: Engine
+) -> NDArray[Any]:  # (n, d)
+    """Compute the features of pixels, such as images that were changed after they were decoded.
+
+    Parameters
+    ----------
+    pixels : ndarray of uint8, shape (n, height, width, 3)
+        What `toptune.images.decode` returns for the network's geometry.
+    backbone : Backbone
+        Network.
+    engine : Engine
+        What runs it.
+
+    Returns
+    -------
+    ndarray of shape (n, d), of the type of `Backbone.dtype`
+        Those that `extract` gives for the images.
+    """
+    step = engine.batch_size
+    batches = (pixels[first : first + step] for first in range(0, len(pixels), step))
+    return in_range(np.concatenate(list(engine.run(batches))), backbone.dtype)
 
 
 @dataclass(frozen=True)
@@ -156,7 +197,6 @@ class _Run:
         strict: bool,
     ) -> None:
         self.images = images
-        self.layers = backbone.layers
         self.geometry = backbone.preprocessing.geometry
         self.engine = engine
         self.cache = cache
@@ -192,7 +232,7 @@ class _Run:
         batch: list[tuple[int, bytes]] = []
         for image, read in self._in_order(pool, n_threads):
             if read.fault:
-                self._set_aside(image, read.fault)
+                self._reject(image, read.fault)
                 advance(1)
             elif read.features is not None:
                 self.X[image] = read.features
@@ -232,7 +272,7 @@ class _Run:
                 self.X[image] = in_range(x, self.X.dtype)
                 self.unsaved.append((digest, image))
             else:
-                self._set_aside(image, "the network's features of it are not finite")
+                self._reject(image, "the network's features of it are not finite")
         waited = time.monotonic() - self.saved_at
         if len(self.unsaved) >= _STORE_ROWS or waited >= _STORE_SECONDS:
             self._save()
@@ -243,25 +283,7 @@ class _Run:
         self.unsaved = []
         self.saved_at = time.monotonic()
 
-    def _set_aside(self, image: int, reason: str) -> None:
+    def _reject(self, image: int, reason: str) -> None:
         self.faults[image] = reason
         if self.strict:
             raise strict_error(Quarantined(self.images.ids[image], reason))
-
-    def features(self, provenance: dict[str, object], *, seconds: float) -> Features:
-        """Return the rows of the images that could be read."""
-        kept, quarantined = set_aside(self.images, self.faults)
-        X = self.X
-        if self.faults:
-            X = X[[i for i in range(len(X)) if i not in self.faults]]
-        return Features(
-            X=X,
-            ids=kept.ids,
-            labels=kept.labels,
-            layers=self.layers,
-            provenance=provenance,
-            quarantined=quarantined,
-            seconds=seconds,
-            groups=kept.groups,
-            label_kind=kept.label_kind,
-        )

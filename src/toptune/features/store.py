@@ -1,8 +1,9 @@
-"""Features: one row per image, with ids, labels and where they came from; and their file."""
+"""Features: one row per image, with ids, labels and provenance; and their file."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toptune.errors import DataError, ModelFileError
+from toptune.features.backbones import Backbone
 from toptune.images import LabelKind, Quarantined
 from toptune.images.labels import LABEL_KINDS, as_text
 from toptune.runtime.deprecation import with_old_methods
@@ -37,7 +39,7 @@ class Features:
     provenance : dict
         Backbone, weights hash, preprocessing, layers, engine and precision.
     quarantined : tuple of Quarantined
-        Images set aside, with the reason; they have no row.
+        Images that could not be read, with the reason; they have no row.
     seconds : float
         Time that the extraction took.
     groups : ndarray of str, shape (n,), or None
@@ -177,3 +179,39 @@ class Features:
 
 def _names_or_none(tensors: dict[str, NDArray[Any]], name: str) -> NDArray[np.str_] | None:
     return np.array(decode_names(tensors[name]), dtype=np.str_) if name in tensors else None
+
+
+def check_provenance(backbone: Backbone, provenance: Mapping[str, Any], what: str) -> None:
+    """Refuse what was made by another network than this one.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        The network that is here.
+    provenance : mapping
+        As features and models have it.
+    what : str
+        What has the provenance, for the message.
+
+    Raises
+    ------
+    ModelFileError
+        Naming the first thing that differs.
+    """
+    for name, here in backbone.spec().items():
+        there = provenance.get(name)
+        if there == here:
+            continue
+        detail = f"{name} {there!r}, here {here!r}"
+        if name in ("layers", "preprocessing"):
+            raise ModelFileError(
+                f"{what} came from other layers, another view or another resolution: {detail}. "
+                "Give the same layers=, view= and resolution= to both, or train again"
+            )
+        if name == "weights_sha256":
+            detail = f"weights with SHA-256 {str(there)[:12]}..., here {str(here)[:12]}..."
+        raise ModelFileError(
+            f"{what} came from the network {provenance.get('backbone')!r}, which does not "
+            f"match {backbone.name!r} on this machine: {detail}. Provide the same weights, or "
+            "train again"
+        )

@@ -222,7 +222,7 @@ class FineTuner(ImageClassifier):
         self.history_ = fitting.history
         self.seconds_ = {"decode": decoded.seconds, **fitting.seconds}
         self.ids_ = decoded.images.ids
-        self.quarantined_ = decoded.quarantined
+        self.quarantined_ = decoded.images.quarantined
         self.provenance_ = {
             "backbone": backbone.name,
             **backbone.spec(),

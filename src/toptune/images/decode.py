@@ -18,7 +18,7 @@ import numpy.typing as npt
 from PIL import Image, JpegImagePlugin, UnidentifiedImageError
 
 from toptune.images.geometry import Geometry, Window, window_of
-from toptune.images.image_set import LoadedImage, UnreadableImage, exif_orientation
+from toptune.images.reading import LoadedImage, UnreadableImage, exif_orientation
 
 # Tried in this order. A closed list keeps Pillow from handing a file to a rarely used parser, or
 # to an outside program (EPS), because of what a file called .jpg happens to contain.

@@ -1,40 +1,38 @@
-"""Walk a folder of images; recognise the folders that name splits."""
+"""Folders of images -> `ImageSet`: classes and splits by the names of folders."""
 
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
-from toptune.errors import DataError
-from toptune.images.image_set import file_fault, printable
+import numpy as np
+
+from toptune.errors import DataError, DataWarning
+from toptune.images.image_set import ImageSet, Quarantined
+from toptune.images.reading import file_fault, printable
 
 SUFFIXES = frozenset(
     {".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 )
 
 SPLITS = ("train", "val", "test")
+LAYOUTS = (
+    "labelled images are a folder with one folder per class (DATA/cat/1.jpg), the same under "
+    "train, val and test, or a .csv or .parquet file with columns image_path and label"
+)
 _ALIASES = {"valid": "val", "validation": "val"} | {name: name for name in SPLITS}
 
 
-@dataclass(frozen=True)
-class Found:
-    """One file that is named like an image, or a folder that may not be entered.
+class _File(NamedTuple):
+    """A file that is named like an image, or a folder that may not be entered."""
 
-    Attributes
-    ----------
-    id : str
-        Path relative to the folder that was walked, with forward slashes, printable.
-    path : str
-        Path as the operating system takes it.
-    fault : str or None
-        Why the image cannot be read, as far as that is known without opening it.
-    """
-
-    id: str
-    path: str
-    fault: str | None
+    id: str  # path relative to the folder that was walked, with forward slashes, printable
+    path: str  # as the operating system takes it
+    fault: str | None  # why it cannot be read, as far as that is known without opening it
 
 
 def canonical_split(name: str) -> str | None:
@@ -57,21 +55,19 @@ def is_image_name(name: str) -> bool:
     return Path(name).suffix.lower() in SUFFIXES
 
 
-def walk(folder: Path, *, prefix: str = "") -> list[Found]:
-    """List the images below `folder`, sorted by id, without opening any.
+def _walk(
+    folder: Path, prefix: str = "", inside: frozenset[tuple[int, int]] = frozenset()
+) -> Iterator[_File]:
+    """Yield the images below a folder, none of them opened; hidden entries are skipped.
 
-    Hidden entries are skipped. Links to folders are followed, except into a folder that the walk
-    is already inside of, so that a circle of links ends.
+    Links to folders are followed, except into one of the folders that the walk is `inside` of, so
+    that a circle of links ends.
     """
-    return sorted(_walk(folder, prefix, frozenset()), key=lambda found: found.id)
-
-
-def _walk(folder: Path, prefix: str, inside: frozenset[tuple[int, int]]) -> Iterator[Found]:
     try:
         status = folder.stat()
         entries = _visible(folder)
     except OSError:
-        yield Found(prefix.rstrip("/"), str(folder), "permission denied")
+        yield _File(prefix.rstrip("/"), str(folder), "permission denied")
         return
     identity = (status.st_dev, status.st_ino)
     if identity in inside:
@@ -83,7 +79,7 @@ def _walk(folder: Path, prefix: str, inside: frozenset[tuple[int, int]]) -> Iter
         elif is_image_name(entry.name):
             # Only a plain file needs no second look, and nearly all are plain.
             plain = entry.is_file(follow_symlinks=False)
-            yield Found(name, entry.path, None if plain else file_fault(Path(entry.path)))
+            yield _File(name, entry.path, None if plain else file_fault(Path(entry.path)))
 
 
 def _visible(folder: Path) -> list[os.DirEntry[str]]:
@@ -133,3 +129,78 @@ def split_folders(root: Path) -> dict[str, Path]:
     if len(folders) == 1 and not child_folders(folders[0]):
         return {}
     return {name: splits[name] for name in SPLITS if name in splits}
+
+
+def all_images(folder: Path, prefix: str) -> ImageSet:
+    """List all images below `folder`, without labels; `prefix` begins their ids."""
+    return _image_set(folder, sorted(_walk(folder, prefix)))
+
+
+def class_folders(folder: Path, prefix: str) -> ImageSet:
+    """List the images in the class folders of `folder`; `prefix` begins their ids.
+
+    Raises
+    ------
+    DataError
+        If there are no class folders with images, or none of the images can be read.
+
+    Warns
+    -----
+    DataWarning
+        If class folders are empty, look like splits, or images lie beside them.
+    """
+    files = sorted(_walk(folder))
+    inside = [file for file in files if "/" in file.id or file.fault is not None]
+    n_loose = len(files) - len(inside)
+    if n_loose and all(file.fault is not None for file in inside):
+        raise DataError(
+            f"{printable(str(folder))} holds images but no class folders with images: {LAYOUTS}"
+        )
+    images = _image_set(folder, inside, prefix)
+    labels = [name.removeprefix(prefix).partition("/")[0] for name in images.ids]
+    _warn_of_layout(folder, set(labels), n_loose)
+    return replace(images, labels=np.array(labels, dtype=np.str_))
+
+
+def _image_set(folder: Path, files: list[_File], prefix: str = "") -> ImageSet:
+    usable = [file for file in files if file.fault is None]
+    if not usable:
+        raise _no_images(folder, files)
+    return ImageSet(
+        tuple(prefix + file.id for file in usable),
+        tuple(file.path for file in usable),
+        None,
+        tuple(Quarantined(prefix + f.id, f.fault) for f in files if f.fault is not None),
+    )
+
+
+def _warn_of_layout(folder: Path, used: set[str], n_loose: int) -> None:
+    name = printable(str(folder))
+    classes = [printable(f.name) for f in child_folders(folder)]
+    empty = [c for c in classes if c not in used]
+    splits = [c for c in classes if canonical_split(c)]
+    messages = []
+    if empty:
+        messages.append(f"class folders without images in {name}: {', '.join(map(repr, empty))}")
+    if n_loose:
+        messages.append(f"left out {n_loose} images that lie in {name} but in no class folder")
+    if len(splits) > 1:
+        others = [c for c in classes if c not in splits]
+        messages.append(
+            f"{', '.join(map(repr, splits))} in {name} are taken for classes, not splits, because "
+            f"of the folders beside them: {', '.join(map(repr, others))}"
+        )
+    for message in messages:
+        warnings.warn(message, DataWarning, stacklevel=4)
+
+
+def _no_images(folder: Path, files: list[_File]) -> DataError:
+    name = printable(str(folder))
+    if files:
+        first = files[0]
+        return DataError(
+            f"none of the {len(files)} images in {name} can be read; "
+            f"the first, {first.id!r}: {first.fault}"
+        )
+    suffixes = ", ".join(sorted(s.lstrip(".") for s in SUFFIXES))
+    return DataError(f"no images in {name}: looked for the extensions {suffixes}")

@@ -1,47 +1,25 @@
-"""One image before it is decoded, and a set of them with ids, labels and groups."""
+"""A set of images with ids, labels and groups, none of them opened yet."""
 
 from __future__ import annotations
 
-import hashlib
 import os
-import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image
+from PIL import Image
 
 from toptune.errors import DataError
 from toptune.images.labels import LabelKind, as_text, is_collection, kind_of_values, set_text
-
-ImageSource: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | npt.NDArray[Any]
-"""A path, the bytes of an image file, a Pillow image or an array of pixels."""
-
-LoadedImage: TypeAlias = bytes | Image.Image | npt.NDArray[Any]
-"""What `read_source` returns: an `ImageSource` that is no longer a path."""
-
-
-class UnreadableImage(DataError):
-    """One image cannot be read or decoded.
-
-    Attributes
-    ----------
-    reason : str
-        Why, in one line that does not depend on where the image lies, so that equal faults count
-        as equal in a report.
-    """
-
-    def __init__(self, reason: str) -> None:
-        self.reason = " ".join(reason.split())
-        super().__init__(self.reason)
+from toptune.images.reading import ImageSource, file_fault, printable
 
 
 @dataclass(frozen=True)
 class Quarantined:
-    """An image that was set aside, and why."""
+    """An image that cannot be used, and the reason."""
 
     id: str
     reason: str
@@ -63,11 +41,10 @@ class ImageSet:
         Names of classes, numbers, or sets as text; None where the images have no labels. Text from
         folders and manifests, of the type that was given for images in memory.
     quarantined : tuple of Quarantined
-        What was set aside while listing; none of it is among `ids`.
+        Images that were found to be unusable while listing; none of them is among `ids`.
     groups : ndarray of str, shape (n,), or None
-        Name of the group of each image: what belongs together, such as photographs of one object,
-        frames of one video or one patient, and must not be torn apart by a split. None where
-        nothing is known of groups.
+        Name of the group of each image: images that a split must keep together, such as those of
+        one object, video or patient. None without groups.
     label_kind : {"class", "number", "set"}
         What the labels stand for; see `toptune.images.labels`.
 
@@ -114,7 +91,7 @@ class ImageSet:
         Returns
         -------
         ImageSet
-            Its `quarantined` is empty: images set aside belong to the listing, not to a part of it.
+            Without `quarantined`, which belongs to the listing as a whole.
 
         Examples
         --------
@@ -206,7 +183,7 @@ def _label_array(values: list[object], n: int) -> npt.NDArray[Any]:
         raise DataError(f"{n} images but {len(values)} labels: give one label per image")
     for i, value in enumerate(values):
         if isinstance(value, np.ndarray):
-            raise DataError(f"labels[{i}] is a {type(value).__name__}: give one label per image")
+            raise DataError(f"labels[{i}] is an ndarray: give one label per image")
         if not is_collection(value) and is_missing(value):
             raise DataError(f"labels[{i}] is missing ({value!r}): leave out images without a label")
     if any(map(is_collection, values)):
@@ -223,8 +200,8 @@ def group_names(groups: Iterable[object], own: Sequence[str]) -> npt.NDArray[np.
     groups : sequence
         One per image; blanks around a name do not count.
     own : sequence of str
-        Distinct names, one per image: where the group is missing (None, NaN or empty), the image
-        is a group of its own under this name, or one like it that no other group has.
+        Distinct names, one per image: an image whose group is missing (None, NaN or empty) is a
+        group of its own under this name, or one like it that no other group has.
 
     Returns
     -------
@@ -260,124 +237,69 @@ def is_missing(label: object) -> bool:
     return label is None or str(label).strip() in {"", "nan", "NaN", "<NA>"}
 
 
-def printable(path: str) -> str:
-    r"""Return `path` with bytes that are not UTF-8 written as ``\xNN``, fit to be stored."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+def folder_of(images: ImageSet) -> str | None:
+    """Return the absolute path of the folder that the ids are paths below.
 
-
-def file_fault(path: Path) -> str | None:
-    """Say in one line why `path` cannot be read as a file, or None if nothing speaks against it."""
-    try:
-        mode = path.stat().st_mode
-    except (FileNotFoundError, NotADirectoryError):
-        return "broken symbolic link" if path.is_symlink() else "no such file"
-    except (OSError, ValueError) as error:
-        return _os_reason(error)
-    if stat.S_ISDIR(mode):
-        return "is a directory"
-    # Reading a named pipe or a device could wait for ever.
-    return None if stat.S_ISREG(mode) else "not a regular file"
-
-
-def _os_reason(error: OSError | ValueError) -> str:
-    if isinstance(error, PermissionError):
-        return "permission denied"
-    if isinstance(error, OSError) and error.strerror:
-        return f"cannot be read: {error.strerror}"  # without the path that str(error) names
-    return f"cannot be read: {error}"
-
-
-def read_source(source: ImageSource) -> LoadedImage:
-    """Read the file if `source` is a path; return anything else unchanged.
-
-    Parameters
-    ----------
-    source : ImageSource
-        A path, bytes, a Pillow image or an array.
-
-    Returns
-    -------
-    bytes, PIL.Image.Image or ndarray
-        For a path, the file's bytes, read once.
-
-    Raises
-    ------
-    UnreadableImage
-        If the file is missing, empty, a broken link, a folder, or may not be read.
-    """
-    if not isinstance(source, str | os.PathLike):
-        return source
-    path = Path(source)
-    fault = file_fault(path)
-    if fault is not None:
-        raise UnreadableImage(fault)
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UnreadableImage(_os_reason(error)) from error
-    if not data:
-        raise UnreadableImage("empty file")
-    return data
-
-
-def content_hash(source: ImageSource) -> bytes:
-    """Return a digest that changes whenever the decoded pixels could.
-
-    Parameters
-    ----------
-    source : ImageSource
-        A path is read first; the bytes of a file and the file itself have the same digest.
-
-    Returns
-    -------
-    bytes
-        32 bytes of SHA-256: over the file's bytes; over mode, size, palette, transparency, EXIF
-        orientation and pixels of a Pillow image; over dtype, shape and values of an array.
-
-    Raises
-    ------
-    UnreadableImage
-        If a path or a Pillow image cannot be read, or an array holds Python objects.
+    None where the images are in memory or in several places.
 
     Examples
     --------
-    >>> content_hash(b"the bytes of a file").hex()[:16]
-    '0f599b9451f725bf'
+    >>> folder_of(ImageSet(("cat/1.png",), ("/data/pets/cat/1.png",), None))
+    '/data/pets'
+    >>> folder_of(ImageSet(("image-000000",), (b"...",), None)) is None
+    True
     """
-    loaded = read_source(source)
-    if isinstance(loaded, bytes):
-        return hashlib.sha256(loaded).digest()
-    if isinstance(loaded, Image.Image):
-        return _hash_image(loaded)
-    if loaded.dtype.hasobject:
-        raise UnreadableImage(f"array of shape {loaded.shape} and dtype {loaded.dtype}")
-    digest = hashlib.sha256(f"array {loaded.dtype.str} {loaded.shape}\n".encode())
-    digest.update(np.ascontiguousarray(loaded).reshape(-1).view(np.uint8).data)
-    return digest.digest()
+    paths: dict[str, Path] = {}
+    for name, source in zip(images.ids, images.sources, strict=True):
+        if not isinstance(source, str | os.PathLike):
+            return None
+        paths[name] = _absolute(source)
+    here = Path.cwd()
+    if all(_absolute(here / name) == path for name, path in paths.items()):
+        return str(here)  # as where paths were given one by one, perhaps with dots in them
+    roots = {_above(path, Path(name)) for name, path in paths.items()}
+    root = roots.pop() if len(roots) == 1 else None
+    return None if root is None else str(root)
 
 
-def _hash_image(image: Image.Image) -> bytes:
-    try:
-        pixels = image.tobytes()
-    except (OSError, SyntaxError, ValueError) as error:  # a lazily opened file may be damaged
-        raise UnreadableImage(f"damaged: {error}") from error
-    palette = image.getpalette("RGBA") if image.mode in ("P", "PA") else None
-    header = (
-        image.mode,
-        image.size,
-        palette,
-        image.info.get("transparency"),
-        exif_orientation(image),
-    )
-    digest = hashlib.sha256(f"image {header}\n".encode())
-    digest.update(pixels)
-    return digest.digest()
+def _absolute(path: str | os.PathLike[str]) -> Path:
+    return Path(os.path.abspath(path))  # noqa: PTH100 (links stay what they are)
 
 
-def exif_orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation, 1 (upright) to 8; 1 where there is none or it is nonsense."""
-    try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation)
-    except (OSError, SyntaxError, ValueError, LookupError, TypeError, EOFError):
-        return 1  # Damaged metadata does not spoil the pixels.
-    return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
+def _above(path: Path, name: Path) -> Path | None:
+    """Return what is left of a path above the name that it ends with."""
+    n = len(name.parts)
+    return path.parents[n - 1] if path.parts[-n:] == name.parts else None
+
+
+def with_folder(provenance: Mapping[str, Any], images: ImageSet) -> dict[str, Any]:
+    """Add the folder of `images`, if they have one, to the ``image_folders`` of a provenance."""
+    known = list(provenance.get("image_folders", []))
+    folder = folder_of(images)
+    if folder is None or folder in known:
+        return dict(provenance)
+    return {**provenance, "image_folders": [*known, folder]}
+
+
+def image_files(ids: Iterable[str], folders: Sequence[str | os.PathLike[str]]) -> dict[str, Path]:
+    """Find the files of images by their ids.
+
+    Parameters
+    ----------
+    ids : iterable of str
+        Of an `ImageSet`.
+    folders : sequence of paths
+        Where to look, in the order they were added to a model: the newest file of a name counts,
+        as where an image was replaced by another of its name.
+
+    Returns
+    -------
+    dict
+        Id to file, of those that are there.
+    """
+    files: dict[str, Path] = {}
+    for name in ids:
+        there = (Path(folder) / name for folder in reversed(folders))
+        if (file := next((path for path in there if file_fault(path) is None), None)) is not None:
+            files[name] = file
+    return files

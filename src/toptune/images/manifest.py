@@ -14,15 +14,9 @@ import numpy as np
 
 from toptune.errors import DataError, DataWarning
 from toptune.images.folder_tree import SPLITS, absent_split, canonical_split
-from toptune.images.image_set import (
-    ImageSet,
-    Quarantined,
-    file_fault,
-    group_names,
-    is_missing,
-    printable,
-)
+from toptune.images.image_set import ImageSet, Quarantined, group_names, is_missing
 from toptune.images.labels import kind_of_column
+from toptune.images.reading import file_fault, printable
 
 _PATH_COLUMNS = ("image_path", "file_name")
 _SUFFIXES = frozenset({".csv", ".parquet", ".pq"})

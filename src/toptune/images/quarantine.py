@@ -1,12 +1,10 @@
-"""What becomes of images that cannot be read: they are listed with the reason, or are an error."""
+"""Images that cannot be read: they are left out and reported, or are an error."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import Any
-
-from numpy.typing import NDArray
+from dataclasses import replace
 
 from toptune.errors import DataError, DataWarning
 from toptune.images.image_set import ImageSet, Quarantined
@@ -18,74 +16,54 @@ def strict_error(item: Quarantined) -> DataError:
     return DataError(f"{item.id}: {item.reason} (unreadable images are errors in strict mode)")
 
 
-def set_aside(
-    images: ImageSet, faults: Mapping[int, str]
-) -> tuple[ImageSet, tuple[Quarantined, ...]]:
-    """Part images into those that could be read and those that could not.
+def quarantine(images: ImageSet, faults: Mapping[int, str]) -> ImageSet:
+    """Move unreadable images to `quarantined`, after those of the listing.
 
     Parameters
     ----------
     images : ImageSet
         All of them.
-    faults : mapping
+    faults : mapping of int to str
         Reason by position.
-
-    Returns
-    -------
-    kept : ImageSet
-    quarantined : tuple of Quarantined
-        Those of the listing, then those of `faults`.
 
     Raises
     ------
     DataError
-        If none could be read.
+        If none is left.
     """
-    found = tuple(Quarantined(images.ids[i], faults[i]) for i in sorted(faults))
-    quarantined = images.quarantined + found
+    unreadable = (Quarantined(images.ids[i], faults[i]) for i in sorted(faults))
+    quarantined = (*images.quarantined, *unreadable)
     if len(faults) == len(images):
         first = quarantined[0]
         raise DataError(
             f"none of the {len(quarantined)} images can be read; the first, {first.id!r}: "
             f"{first.reason}"
         )
-    if faults:
-        images = images.subset([i for i in range(len(images)) if i not in faults])
-    return images, quarantined
+    rows = [i for i in range(len(images)) if i not in faults]
+    return replace(images.subset(rows), quarantined=quarantined)
 
 
-def warn_set_aside(
-    before: NDArray[Any] | None,
-    after: NDArray[Any] | None,
-    quarantined: tuple[Quarantined, ...],
-    *,
-    stacklevel: int,
-) -> None:
-    """Warn of images that were set aside, and of classes that lost all of theirs.
+def warn_of_quarantine(images: ImageSet, kept: ImageSet, *, stacklevel: int) -> None:
+    """Warn of images that are left out, and of classes that lost all of theirs.
 
     Parameters
     ----------
-    before, after : ndarray or None
-        Labels of all images, and of those that could be read.
-    quarantined : tuple of Quarantined
-        What was set aside.
+    images, kept : ImageSet
+        All that were listed, and what `quarantine` returned.
     stacklevel : int
         As for `warnings.warn`, seen from the caller.
     """
-    if quarantined:
-        first = quarantined[0]
-        n = len(quarantined)
-        warnings.warn(
-            f"{n} {'image' if n == 1 else 'images'} could not be read and "
-            f"{'is' if n == 1 else 'are'} left out; the first, {first.id}: {first.reason}",
-            DataWarning,
-            stacklevel=stacklevel + 1,
-        )
-    if before is not None and after is not None:
-        lost = sorted(set(as_text(before)) - set(as_text(after)))
+    if not kept.quarantined:
+        return
+    n, first = len(kept.quarantined), kept.quarantined[0]
+    messages = [
+        f"{n} {'image' if n == 1 else 'images'} could not be read and "
+        f"{'is' if n == 1 else 'are'} left out; the first, {first.id}: {first.reason}"
+    ]
+    # A number or a set may well occur once.
+    if images.label_kind == "class" and images.labels is not None and kept.labels is not None:
+        lost = sorted(set(as_text(images.labels)) - set(as_text(kept.labels)))
         if lost:
-            warnings.warn(
-                f"classes without one readable image are left out: {', '.join(lost)}",
-                DataWarning,
-                stacklevel=stacklevel + 1,
-            )
+            messages.append(f"classes without one readable image are left out: {', '.join(lost)}")
+    for message in messages:
+        warnings.warn(message, DataWarning, stacklevel=stacklevel + 1)

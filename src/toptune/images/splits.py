@@ -1,4 +1,16 @@
-"""Random splits that keep the proportions of the classes, and groups of images together."""
+"""Random splits that keep the proportions of the classes, and groups of images together.
+
+Groups: draws of scikit-learn, improved by moving single groups.
+With T_gc the number of images of class c in group g, n_c their sum over the groups, and e_c the
+images of class c in the test part less the t n_c that are wanted there, a split is as good as
+
+    sum_c e_c^2 / n_c
+
+is small: classes weigh by their size, and an exact split has zero. Moving group g into the test
+part changes it by sum_c (T_gc^2 + 2 e_c T_gc) / n_c, moving it out by sum_c (T_gc^2 - 2 e_c T_gc) /
+n_c, so that the best single move is one sparse product. Without the moves many classes defeat the
+draws, and StratifiedGroupKFold knows only parts of 1/k: a test compares.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +21,15 @@ import numpy as np
 import numpy.typing as npt
 
 from toptune.errors import DataError
-from toptune.images.grouped_split import grouped_split
 from toptune.images.image_set import group_names
 
 _Indices = npt.NDArray[np.intp]
+_Mask = npt.NDArray[np.bool_]
+
+_DRAWS = 20
+
+# Groups looked at in all moves together; draws are improved while this lasts, the best first.
+_EFFORT = 100_000_000
 
 
 def stratified_split(
@@ -74,7 +91,7 @@ def stratified_split(
         texts = group_names(groups, [f"image {i}" for i in range(len(codes))])
         _, first, members = np.unique(texts, return_index=True, return_inverse=True)
         members = np.argsort(np.argsort(first))[members]  # by appearance: names decide nothing
-        return grouped_split(codes, members, test_size=test_size, random_state=random_state)
+        return _grouped_split(codes, members, test_size=test_size, random_state=random_state)
     lone = counts[codes] == 1
     several = np.flatnonzero(~lone)
     if several.size == 0:
@@ -97,3 +114,113 @@ def stratified_split(
     moved = np.array([test[codes[test] == code][0] for code in absent], dtype=np.intp)
     train = np.concatenate([train, moved, np.flatnonzero(lone)])
     return np.sort(train), np.setdiff1d(test, moved)
+
+
+def _grouped_split(
+    classes: _Indices,  # (n,)
+    groups: _Indices,  # (n,)
+    *,
+    test_size: float,
+    random_state: int,
+) -> tuple[_Indices, _Indices]:
+    """Split images so that no group is on both sides and every class is in the training part.
+
+    Classes and groups are numbered from 0 without a gap; `test_size` is the part of the images of
+    those classes that several groups have.
+    """
+    n_groups = int(groups.max(initial=-1)) + 1
+    if n_groups < 2:
+        raise DataError(
+            f"cannot split {len(groups)} images of {n_groups} "
+            f"{'group' if n_groups == 1 else 'groups'}: at least two groups are needed, because "
+            "none may be on both sides"
+        )
+    counts = _Counts(classes, groups, test_size)
+    if counts.free.size == 0:
+        raise DataError(
+            f"cannot split {len(groups)} images of {n_groups} groups: each group is the only one "
+            "of some class, which could not be trained on without it; add groups, or split "
+            "without them"
+        )
+    draws = sorted(counts.draws(random_state), key=counts.error)
+    effort = _EFFORT // n_groups
+    found = []
+    for draw in draws:
+        effort -= counts.improve(draw, most=effort)
+        found.append(draw)
+        if effort <= 0:
+            break
+    test = min(found, key=counts.error)[groups]
+    return np.flatnonzero(~test), np.flatnonzero(test)
+
+
+class _Counts:
+    """Images by group and class, and what follows for groups that are tested on.
+
+    Attributes
+    ----------
+    T, has : sparse (G, c)
+        Images of each class in each group, and whether there are any.
+    weight : (c,)
+        1 / n_c; 0 for a class that a single group has.
+    free : (f,)
+        Groups that may be in the test part: no class is theirs alone.
+    """
+
+    def __init__(self, classes: _Indices, groups: _Indices, test_size: float) -> None:
+        from scipy.sparse import csr_array
+
+        ones = np.ones(len(groups))
+        self.T = csr_array((ones, (groups, classes)))
+        self.T.sum_duplicates()
+        self.has = self.T.copy()
+        self.has.data[:] = 1
+        n = self.T.sum(axis=0)
+        several = self.has.sum(axis=0) > 1
+        self.weight = np.where(several, 1 / n, 0.0)
+        self.wanted = test_size * n * several
+        self.free: _Indices = np.flatnonzero(self.has @ ~several == 0)
+
+    def draws(self, random_state: int) -> list[_Mask]:
+        """Draw test parts from the free groups, every class left to the training part."""
+        from sklearn.model_selection import GroupShuffleSplit
+
+        free, n_images = self.free, self.T.sum(axis=1)
+        if free.size == 1:
+            parts: list[_Indices] = [np.zeros(1, dtype=np.intp)]
+        else:
+            share = self.wanted.sum() / n_images[free].sum()
+            size = int(np.clip(round(share * free.size), 1, free.size - 1))
+            splitter = GroupShuffleSplit(_DRAWS, test_size=size, random_state=random_state)
+            parts = [part for _, part in splitter.split(free, groups=free)]
+        masks = []
+        for part in parts:
+            test: _Mask = np.zeros(self.T.shape[0], dtype=np.bool_)
+            test[free[part]] = True
+            # A class that is missing on the training side gets its smallest group back. This never
+            # takes the last one: the others of its classes would be in the training part by then.
+            while (missing := self.has.T @ ~test == 0).any():
+                owners = np.flatnonzero(test & (self.has[:, [np.argmax(missing)]].sum(axis=1) > 0))
+                test[owners[np.argmin(n_images[owners])]] = False
+            masks.append(test)
+        return masks
+
+    def error(self, test: _Mask) -> float:
+        """Return how far the test part is from the proportions wanted."""
+        return float(((self.T.T @ test - self.wanted) ** 2) @ self.weight)
+
+    def improve(self, test: _Mask, *, most: int) -> int:
+        """Move the best group in or out while that helps, in place; return the number of moves."""
+        own = self.T.power(2) @ self.weight
+        for move in range(most):
+            excess = (self.T.T @ test - self.wanted) * self.weight
+            change = own + np.where(test, -2, 2) * (self.T @ excess)
+            # The only group of a class in the training part stays there.
+            change[~test & (self.has @ (self.has.T @ ~test == 1) > 0)] = np.inf
+            if test.sum() == 1:
+                change[test] = np.inf
+            best = np.argmin(change)
+            if change[best] >= -1e-9:
+                return move
+            test[best] = ~test[best]
+        return most

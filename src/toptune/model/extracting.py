@@ -22,7 +22,7 @@ from toptune.features import (
     make_engine,
 )
 from toptune.features.backbones import View
-from toptune.features.provenance import check_provenance
+from toptune.features.store import check_provenance
 from toptune.images import ImageSet
 from toptune.model.backbone_selection import BackboneScore, choose_backbone, compare_backbones
 from toptune.model.image_classifier import ImageClassifier

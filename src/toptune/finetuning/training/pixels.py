@@ -24,7 +24,7 @@ from toptune.images import (
     decode,
     read_source,
 )
-from toptune.images.quarantine import set_aside, strict_error, warn_set_aside
+from toptune.images.quarantine import quarantine, strict_error, warn_of_quarantine
 from toptune.runtime.progress import progress_bar
 
 # Decoded pictures are this much larger than the network's input, so that crops of them are not
@@ -47,16 +47,13 @@ class Decoded:
     pixels : ndarray of uint8, shape (n, h, w, 3)
         Decoded, turned upright and resized.
     images : ImageSet
-        Their n ids and labels.
-    quarantined : tuple of Quarantined
-        Images set aside, with the reason.
+        Their n ids and labels, and those that could not be read.
     seconds : float
         Time that reading and decoding took.
     """
 
     pixels: NDArray[np.uint8]
     images: ImageSet
-    quarantined: tuple[Quarantined, ...]
     seconds: float
 
 
@@ -104,17 +101,17 @@ def decode_images(
         ThreadPoolExecutor(n_threads, thread_name_prefix="decode") as pool,
         progress_bar("decoding", len(images), enabled=progress) as advance,
     ):
-        for i, found in enumerate(in_order(pool, read, images.sources, ahead=4 * n_threads)):
-            if isinstance(found, str):
-                faults[i] = found
+        for i, result in enumerate(in_order(pool, read, images.sources, ahead=4 * n_threads)):
+            if isinstance(result, str):
+                faults[i] = result
                 if strict:
-                    raise strict_error(Quarantined(images.ids[i], found))
+                    raise strict_error(Quarantined(images.ids[i], result))
             else:
-                pixels[i - len(faults)] = found
+                pixels[i - len(faults)] = result
             advance(1)
-    kept, quarantined = set_aside(images, faults)
-    warn_set_aside(images.labels, kept.labels, quarantined, stacklevel=3)
-    return Decoded(pixels[: len(kept)], kept, quarantined, time.perf_counter() - start)
+    kept = quarantine(images, faults)
+    warn_of_quarantine(images, kept, stacklevel=3)
+    return Decoded(pixels[: len(kept)], kept, time.perf_counter() - start)
 
 
 def _room(shape: tuple[int, int, int, int]) -> NDArray[np.uint8]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from toptune.errors import DataError
 from toptune.features import Backbone, Engine
-from toptune.features.pixels import pixel_features
+from toptune.features.extract import pixel_features
 from toptune.images import ImageSet, UnreadableImage, decode, decode_within, read_source
 from toptune.kernel import KernelClassifier, Rows
 from toptune.model.explanation.attribution import Attribution, support_of
