@@ -89,7 +89,6 @@ KNOWN: dict[str, set[str]] = {
         "src/toptune/reports/audit/compute.py: _rows",
         "src/toptune/reports/comparison/compute.py: _extract",
         "src/toptune/reports/comparison/compute.py: _network",
-        "src/toptune/reports/comparison/fine_tuning.py: _recipe",
         "src/toptune/reports/learning_curve.py: _asked",
         "src/toptune/reports/learning_curve.py: _loaded",
         "src/toptune/reports/learning_curve.py: _network",

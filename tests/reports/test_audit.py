@@ -6,7 +6,6 @@ import base64
 import csv
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +21,10 @@ CHANGED = (3, 17, 41)  # positions of images that carry the name of another digi
 N = 90
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TOPTUNE_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
+@pytest.fixture(scope="module")
+def small(tiny_name: str, kept: Path) -> TopTuner:
+    """A tuner of small images, not fitted."""
+    return TopTuner(backbone=tiny_name, resolution=32, cache=kept)
 
 
 @pytest.fixture(scope="module")
@@ -60,11 +58,10 @@ def tree(digits: tuple[list[Image.Image], list[str]], tmp_path_factory: object) 
 
 
 @pytest.fixture(scope="module")
-def found(tree: Path, tiny_name: str) -> Audit:
-    tuner = TopTuner(backbone=tiny_name, resolution=32)
+def found(tree: Path, small: TopTuner) -> Audit:
     with pytest.warns(UserWarning, match="1 image could not be read"):
-        out = audit(tree, tuner=tuner)
-    assert not hasattr(tuner, "head_")  # it is left as it was
+        out = audit(tree, tuner=small)
+    assert not hasattr(small, "head_")  # it is left as it was
     return out
 
 
@@ -88,9 +85,7 @@ def test_audit_changed_labels_are_suspected_with_their_true_class(
         assert suspect.image.id not in {near.id for near in suspect.neighbours}
 
 
-def test_audit_relabelled_copy_has_its_original_as_neighbour(
-    found: Audit, tree: Path, tiny_name: str
-) -> None:
+def test_audit_relabelled_copy_has_its_original_as_neighbour(found: Audit) -> None:
     relabelled = next(s for s in found.suspects if number(s.image.id) == "relabelled")
     assert number(relabelled.neighbours[0].id) == "01"  # the copy
 
@@ -146,11 +141,10 @@ def test_audit_page_missing_file_has_no_picture(tree: Path, found: Audit) -> Non
 
 
 def test_audit_arrays_without_splits_has_no_leaks(
-    digits: tuple[list[Image.Image], list[str]], tiny_name: str
+    digits: tuple[list[Image.Image], list[str]], small: TopTuner
 ) -> None:
     images, names = digits
-    tuner = TopTuner(backbone=tiny_name, resolution=32)
-    found = audit(from_arrays(images[:40], names[:40]), tuner=tuner, max_suspects=1)
+    found = audit(from_arrays(images[:40], names[:40]), tuner=small, max_suspects=1)
     assert found.splits == {}
     assert found.leaks == ()
     assert len(found.suspects) <= 1
@@ -160,7 +154,7 @@ def test_audit_arrays_without_splits_has_no_leaks(
     assert "3 classes" in page
 
 
-def test_audit_image_in_both_splits_is_a_leak(tree: Path, tiny_name: str) -> None:
+def test_audit_image_in_both_splits_is_a_leak(tree: Path, small: TopTuner) -> None:
     rows = [(i, Path(i).parent.name, "train") for i in open_images(tree, split="train").ids]
     rows += [(i, Path(i).parent.name, "test") for i in open_images(tree, split="test").ids]
     rows = [row for row in rows if "broken" not in row[0]]
@@ -169,7 +163,7 @@ def test_audit_image_in_both_splits_is_a_leak(tree: Path, tiny_name: str) -> Non
     with table.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("image_path", "label", "split"), *rows])
     try:
-        found = audit(table, tuner=TopTuner(backbone=tiny_name, resolution=32))
+        found = audit(table, tuner=small)
     finally:
         table.unlink()
     assert found.n == 93
@@ -178,11 +172,11 @@ def test_audit_image_in_both_splits_is_a_leak(tree: Path, tiny_name: str) -> Non
 
 
 def test_audit_uninformative_model_is_weak_evidence(
-    found: Audit, digits: tuple[list[Image.Image], list[str]], tiny_name: str
+    found: Audit, digits: tuple[list[Image.Image], list[str]], small: TopTuner
 ) -> None:
     """Sixteen of 16 labels would be suspected by a model whose accuracy is 0."""
     labels = [f"class {i % 5}" for i in range(15)]
-    nothing = audit([digits[0][0]] * 15, labels, tuner=TopTuner(backbone=tiny_name, resolution=32))
+    nothing = audit([digits[0][0]] * 15, labels, tuner=small)
     assert nothing.loo_accuracy <= 0.2
     assert nothing.n_suspects == 0
     assert "always naming the largest class on 20.0 %" in nothing.weak_evidence
@@ -192,11 +186,11 @@ def test_audit_uninformative_model_is_weak_evidence(
 
 
 def test_audit_bad_input_raises(
-    digits: tuple[list[Image.Image], list[str]], tiny_name: str
+    digits: tuple[list[Image.Image], list[str]], small: TopTuner
 ) -> None:
     images, _ = digits
     with pytest.raises(DataError, match="at least two classes"):
-        audit(images[:5], ["one"] * 5, tuner=TopTuner(backbone=tiny_name, resolution=32))
+        audit(images[:5], ["one"] * 5, tuner=small)
     with pytest.raises(DataError, match="these images have no labels: an audit needs one label"):
         audit(from_arrays(images[:5]))
     with pytest.raises(ValueError, match="max_suspects must be >= 1, got 0"):

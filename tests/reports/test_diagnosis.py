@@ -15,26 +15,15 @@ from toptune.reports.diagnosis import diagnose
 from toptune.runtime.versions import library_versions
 
 
-@pytest.fixture
-def tiny(tmp_path: Path) -> str:
-    """A network with random weights, as ARCH=FILE: it is quick to convert."""
-    import timm
-    from safetensors.torch import save_file
-
-    path = tmp_path / "tiny.safetensors"
-    save_file(timm.create_model("test_resnet").state_dict(), path)
-    return f"test_resnet={path}"
-
-
 def test_diagnose_tiny_network_is_json(
-    tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = tmp_path / "cache"
     monkeypatch.setenv("TOPTUNE_CACHE", str(cache))
-    report = diagnose(tiny, measure_seconds=0.2)
+    report = diagnose(tiny_name, measure_seconds=0.2)
     assert json.loads(json.dumps(report)) == report
     assert report["versions"] == library_versions()
-    assert report["backbone"].startswith(f"{tiny} (")
+    assert report["backbone"].startswith(f"{tiny_name} (")
     assert report["backbone"].endswith(" x 160 pixels)")
     assert (report["engine"], report["device"]) in {("OpenVINO", "cpu"), ("PyTorch", "cuda")}
     assert report["precision"] in {"float32", "bfloat16"}
@@ -48,7 +37,9 @@ def test_diagnose_tiny_network_is_json(
         assert report["cache_megabytes"] == round(size / 1e6, 1) > 0
 
 
-def test_diagnose_rate_counts_computed_batches(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_diagnose_rate_counts_computed_batches(
+    tiny_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Rate times time is a number of images that were computed, not merely handed over."""
     from toptune.features import OpenVINOEngine
 
@@ -61,7 +52,7 @@ def test_diagnose_rate_counts_computed_batches(tiny: str, monkeypatch: pytest.Mo
             yield rows
 
     monkeypatch.setattr(OpenVINOEngine, "run", counted)
-    report = diagnose(tiny, measure_seconds=0.2)
+    report = diagnose(tiny_name, measure_seconds=0.2)
     if report["device"] == "cuda":
         pytest.skip("another engine is measured")
     measured = sum(computed[4:])  # after the four batches of the warm-up

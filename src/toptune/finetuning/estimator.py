@@ -208,7 +208,7 @@ class FineTuner(ImageClassifier):
             backbone,
             decoded,
             codes,
-            recipe=self._recipe(),
+            recipe=self.recipe,
             learning_rate=None if self.learning_rate == "auto" else self.learning_rate,
             patience=self.patience,
             machine=Machine(engine.device, engine.precision),
@@ -251,7 +251,9 @@ class FineTuner(ImageClassifier):
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < bound:
                 raise ValueError(f"{name} must be a whole number >= {bound}, got {value!r}")
 
-    def _recipe(self) -> Recipe:
+    @property
+    def recipe(self) -> Recipe:
+        """Training recipe of the parameters."""
         return Recipe(
             mode=self.mode,
             epochs=self.epochs,

@@ -11,12 +11,5 @@ from toptune.reports.comparison.page import comparison_page
 from toptune.reports.comparison.result import Comparison, FineTuningPlan, MethodOutcome
 from toptune.reports.learning_curve import CurvePoint, LearningCurve
 
-__all__ = [
-    "Comparison",
-    "CurvePoint",
-    "FineTuningPlan",
-    "LearningCurve",
-    "MethodOutcome",
-    "compare",
-    "comparison_page",
-]
+__all__ = ["Comparison", "CurvePoint", "FineTuningPlan", "LearningCurve", "MethodOutcome"]
+__all__ += ["compare", "comparison_page"]

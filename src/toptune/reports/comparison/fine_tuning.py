@@ -111,7 +111,7 @@ class FineTuning:
         backbone = load_backbone(self.tuner.backbone)
         engine = make_engine(backbone, precision=self.tuner.precision)
         machine = Machine(engine.device, engine.precision)
-        recipe = self.tuner._recipe()
+        recipe = self.tuner.recipe
         speed = measure_speed(backbone, self.train, recipe, machine, n_classes=n_classes)
         plan = plan_training(speed, len(self.train), recipe=recipe, budget=self.budget)
         return FineTuningPlan(
