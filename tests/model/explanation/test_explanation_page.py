@@ -31,9 +31,7 @@ def page_of(found: object, root: Path, **options: str) -> str:
     return explanation_page(found, files, **options)
 
 
-def test_the_page_says_what_was_found_and_needs_nothing_else(
-    found: object, face_files: Path
-) -> None:
+def test_explanation_page_holds_numbers_and_pictures(found: object, face_files: Path) -> None:
     text = page_of(found, face_files, model="faces.toptune")
     page = Page(text)
     page.check_alone()
@@ -53,18 +51,18 @@ def test_the_page_says_what_was_found_and_needs_nothing_else(
     assert "All 24 training images carry weight" in page.text
 
 
-def test_files_that_are_gone_are_said_to_be(found: object, tmp_path: Path) -> None:
+def test_explanation_page_missing_files_are_noted(found: object, tmp_path: Path) -> None:
     page = Page(page_of(found, tmp_path))
     assert page.text.count("file not there") == 8
     assert "The files of 8 of the images above are not where they were" in page.text
 
 
-def test_a_head_of_some_images_says_so(found: object, tmp_path: Path) -> None:
+def test_explanation_page_few_centers_are_noted(found: object, tmp_path: Path) -> None:
     page = Page(page_of(replace(found, n_images=5000), tmp_path))
     assert "Only the 24 of 5,000 training images that are centers" in page.text
 
 
-def test_names_are_text(found: object, tmp_path: Path) -> None:
+def test_explanation_page_hostile_names_are_escaped(found: object, tmp_path: Path) -> None:
     hostile = '<script>alert("1")</script>'
     support = replace(
         found.support, supporting=(replace(found.support.supporting[0], id=hostile, label=hostile),)
@@ -75,7 +73,7 @@ def test_names_are_text(found: object, tmp_path: Path) -> None:
     assert hostile in page.text
 
 
-def test_the_map_is_laid_over_what_the_network_saw() -> None:
+def test_heat_map_box_is_coloured() -> None:
     picture = np.full((100, 200, 3), 200, dtype=np.uint8)
     drops = np.zeros((2, 2))
     drops[0, 1], drops[1, 0] = 0.5, -0.5
@@ -87,7 +85,7 @@ def test_the_map_is_laid_over_what_the_network_saw() -> None:
         np.testing.assert_allclose(seen, 0.25 * 200 + 0.75 * np.array(colour), atol=3)
 
 
-def test_the_map_of_a_small_picture_is_fine_enough(found: object, tmp_path: Path) -> None:
+def test_explanation_page_small_picture_is_enlarged(found: object, tmp_path: Path) -> None:
     small = np.random.default_rng(0).integers(0, 256, (8, 6, 3), dtype=np.uint8)
     page = Page(page_of(replace(found, picture=small), tmp_path))
     pictures = [value for name, value in page.attributes if name == "src"]
@@ -97,7 +95,7 @@ def test_the_map_of_a_small_picture_is_fine_enough(found: object, tmp_path: Path
             assert image.size == (270, 360)
 
 
-def test_sides_that_cancel_are_warned_of(found: object, tmp_path: Path) -> None:
+def test_explanation_page_cancelling_sides_warn(found: object, tmp_path: Path) -> None:
     support = found.support
     warning = "The two sides nearly cancel here"
     plain = replace(support, supporting_rest=0.5, supporting=())
@@ -106,7 +104,7 @@ def test_sides_that_cancel_are_warned_of(found: object, tmp_path: Path) -> None:
     assert warning in Page(page_of(replace(found, support=large), tmp_path)).text
 
 
-def test_a_forgotten_image_has_no_name(found: object, tmp_path: Path) -> None:
+def test_explanation_page_forgotten_image_has_no_name(found: object, tmp_path: Path) -> None:
     gone = replace(found.support.supporting[0], id=None, label=None)
     classes = (ClassShare(None, 0.25, 1), *found.support.classes)
     support = replace(found.support, supporting=(gone,), classes=classes)
@@ -116,14 +114,14 @@ def test_a_forgotten_image_has_no_name(found: object, tmp_path: Path) -> None:
     assert "None" not in page.text
 
 
-def test_a_map_without_drops_is_the_picture_in_grey() -> None:
+def test_heat_map_without_drops_is_grey() -> None:
     picture = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
     out = heat_map(Occlusion(np.zeros((3, 3)), (0, 0, 1, 1)), picture)
     grey = np.repeat(np.rint(picture.mean(axis=2, keepdims=True)), 3, axis=2)
     np.testing.assert_array_equal(out, grey)
 
 
-def test_every_colour_is_one_of_the_page(found: object, face_files: Path) -> None:
+def test_explanation_page_colours_are_variables(found: object, face_files: Path) -> None:
     text = page_of(found, face_files)
     style = text[text.index("</title>") :].replace("data:image", "")
     used = set(re.findall(r"var\(--([a-z]+)\)", style))
