@@ -12,8 +12,12 @@ from pathlib import Path
 
 import common
 
+from toptune_study.frames import Method, score_table
+from toptune_study.inference import bootstrap_interval
 from toptune_study.records import RECORDS, RESULTS
-from toptune_study.report import readme_table
+from toptune_study.report import interval_text, open_study
+from toptune_study.summary import Missing, Summary
+from toptune_study.tables import Table, method_title, shown
 
 HERE = Path(__file__).parent
 STUDY = HERE.parent / "studies" / "main"
@@ -143,7 +147,76 @@ def study_lines() -> list[str]:
     """Return what the main study found; nothing where it has no records."""
     if not (STUDY / RESULTS).is_file() and not any((STUDY / RECORDS).glob("*.json")):
         return []
-    return readme_table(STUDY).splitlines()
+    return study_text(STUDY).splitlines()
+
+
+def study_text(study: Path) -> str:
+    """Return the headline and the main methods of a study as Markdown."""
+    summary, provenance = open_study(study)
+    methods = [
+        *summary.heads(),
+        *([summary.last] if summary.has(summary.last) else []),
+        *([] if isinstance(summary.full, Missing) else [summary.full]),
+    ]
+    return (
+        f"A study of {provenance.done:,} training processes on {len(summary.datasets)} data sets. "
+        f"{headline_sentence(summary)}\n\n{other_ways(summary)}{common_table(summary, methods)}"
+    )
+
+
+def headline_sentence(summary: Summary) -> str:
+    """Compare top-tuning with fine-tuning of all weights."""
+    versus, times, full = summary.versus_full, summary.times_full, summary.full
+    title = method_title(summary.reference, summary)
+    if isinstance(versus, Missing) or isinstance(times, Missing) or isinstance(full, Missing):
+        return f"Top-tuning is the {title}."
+    given = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in full.settings)
+    ratio = interval_text(times.interval, 1, "range").rstrip("; ")
+    return (
+        f"Top-tuning ({title}) against fine-tuning all weights of the same network"
+        + (f" ({given}; no search for better ones)" if given else "")
+        + f" on {len(versus.differences)} of them: {shown(100 * versus.mean, 'points')} points of "
+        f"accuracy ({interval_text(versus.interval, 100, 'points range')}Wilcoxon p "
+        f"{shown(versus.p_value, 'p')}), better on {versus.wins} and worse on {versus.losses}, "
+        f"trained {shown(times.geometric_mean, 'ratio')} times faster"
+        + (f" ({ratio})" if ratio else "")
+        + "."
+    )
+
+
+def other_ways(summary: Summary) -> str:
+    """List what other ways to fine-tune gave, each on the data sets that it was run on."""
+    lines = []
+    for method in summary.tuned:
+        versus, times = summary.versus(method), summary.times(method)
+        if method == summary.full or isinstance(versus, Missing) or isinstance(times, Missing):
+            continue
+        between = interval_text(versus.interval, 100, "points range").rstrip("; ")
+        lines.append(
+            f"- {method_title(method, summary)}, on {len(versus.differences)} data sets: "
+            f"{shown(100 * versus.mean, 'points')} points{f' ({between})' if between else ''}, and "
+            f"it took {shown(times.geometric_mean, 'ratio')} times as long as top-tuning\n"
+        )
+    return "Top-tuning minus other ways to fine-tune:\n\n" + "".join(lines) + "\n" if lines else ""
+
+
+def common_table(summary: Summary, methods: list[Method]) -> str:
+    """Accuracy of methods on the data sets that all of them have, and what top-tuning gains."""
+    if summary.reference not in methods:
+        return f"No records of {method_title(summary.reference, summary)} yet.\n"
+    scores = score_table(summary.frame, methods).scores.dropna()
+    if scores.empty:
+        return "No data set has records of all methods yet.\n"
+    rows = []
+    for method in methods:
+        row = [method_title(method, summary), float(scores[method].mean()), None, None]
+        if method != summary.reference:
+            gain = 100 * (scores[summary.reference] - scores[method])
+            row[2:] = float(gain.mean()), bootstrap_interval(gain)
+        rows.append(row)
+    accuracy = f"accuracy, mean of {len(scores)} data sets"
+    columns = ("method", accuracy, "top-tuning minus it, points", "95 % interval")
+    return Table("", columns, rows).markdown()
 
 
 def replaced(text: str, marks: tuple[str, str], lines: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""Records of a study -> numbers: tables, paired differences, ranks, ratios of times, curves.
+"""Records of a study -> numbers: paired differences, ranks, ratios of times, curves, energy.
 
 The unit of inference is the data set: seeds are averaged within a data set first, and intervals and
 tests are over data sets. Two methods are compared on the cells that both have: the same data set,
@@ -7,86 +7,50 @@ size, seed and test images. Records of cells that failed are left out, and count
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from toptune.errors import DataError
-from toptune.evaluation import intervals as metrics
+from toptune.evaluation.intervals import PairedDifference, paired_difference
 from toptune_study import inference
-from toptune_study.costs import (
-    Energy,
-    TimeRatio,
-    energy_totals,
-    mean_seconds,
-    time_ratio,
-    training_seconds,
-)
-from toptune_study.inference import TIE, Floats, Interval
-from toptune_study.methods import (
-    LOSSES,
-    Cells,
-    Column,
+from toptune_study.frames import (
     Method,
     Records,
-    as_cells,
-    by_dataset,
-    common_cells,
-    few_sets,
-    is_finite,
-    same_test,
+    cells_of,
+    failures,
+    paired_cells,
+    records_frame,
 )
-from toptune_study.records import Record
-from toptune_study.scores import (
-    Curve,
-    Ranking,
-    ScoreTable,
-    column_table,
-    curve,
-    ranking,
-    score_table,
-)
+from toptune_study.inference import TIE, Interval
 
-__all__ = [
-    "Cells",
-    "Column",
-    "Curve",
-    "Energy",
-    "LeaveOneOut",
-    "Method",
-    "PairedDifference",
-    "Ranking",
-    "ScoreTable",
-    "TimeRatio",
-    "column_table",
-    "curve",
-    "energy_totals",
-    "image_differences",
-    "leave_one_out",
-    "mean_seconds",
-    "paired_difference",
-    "paired_images",
-    "ranking",
-    "score_table",
-    "time_ratio",
-    "training_seconds",
-]
+#: Metrics of which less is better.
+LOWER_IS_BETTER = ("log_loss",)
+#: Below so many data sets no signed-rank test reaches five percent.
+_LEAST_SETS = 6
+
+
+def _few_sets(n: int) -> str:
+    """Return a warning if there are too few data sets for inference."""
+    if n >= _LEAST_SETS:
+        return ""
+    sets = "one data set" if n == 1 else f"{n} data sets"
+    return f"only {sets}: no test can reach 5 %, and intervals say little"
 
 
 @dataclass(frozen=True)
-class PairedDifference:
+class MethodDifference:
     """A method minus another, on the cells that both have.
 
     Attributes
     ----------
     a, b : Method
         Minuend and subtrahend.
-    metric : str
-        What is compared.
-    datasets : tuple of str
-        Data sets that both have, n of them, by name.
-    differences : ndarray of shape (n,)
-        Means over seeds of a minus b.
+    differences : Series of shape (n,)
+        Means over seeds of a minus b, by data set.
     mean : float
         Mean over data sets.
     interval : tuple of float, or None
@@ -99,19 +63,16 @@ class PairedDifference:
         Interval that belongs to the test; None for fewer than six data sets.
     wins, ties, losses : int
         Data sets on which a is better, equal, worse.
-    cells : int
-        Pairs of cells.
-    unpaired : int
-        Cells that the other method has not, or has with other test images.
-    failed : int
-        Cells of either that failed.
+    best, worst : tuple of (str, float)
+        Data sets on which a does best and worst against b, and the differences there.
+    cells, unpaired, failed : int
+        Pairs of cells; cells that the other method has not, or has with other test images; cells
+        of either that failed.
     """
 
     a: Method
     b: Method
-    metric: str
-    datasets: tuple[str, ...]
-    differences: Floats
+    differences: pd.Series[float]
     mean: float
     interval: Interval | None
     p_value: float
@@ -120,152 +81,91 @@ class PairedDifference:
     wins: int
     ties: int
     losses: int
+    best: tuple[str, float]
+    worst: tuple[str, float]
     cells: int
     unpaired: int
     failed: int
 
     @property
-    def best(self) -> tuple[str, float]:
-        """Data set on which a does best against b, and the difference there."""
-        return self._extreme(-self._gain)
-
-    @property
-    def worst(self) -> tuple[str, float]:
-        """Data set on which a does worst against b, and the difference there."""
-        return self._extreme(self._gain)
-
-    @property
-    def _gain(self) -> Floats:
-        return -self.differences if self.metric in LOSSES else self.differences
-
-    def _extreme(self, order: Floats) -> tuple[str, float]:
-        k = int(np.argmin(order))
-        return self.datasets[k], float(self.differences[k])
-
-    @property
     def note(self) -> str:
-        """What to mind, or nothing."""
-        return few_sets(len(self.datasets))
+        """A warning where there are too few data sets, or nothing."""
+        return _few_sets(len(self.differences))
 
 
-def paired_difference(
-    records: Records | Cells,
-    a: Method,
-    b: Method,
-    *,
-    metric: str = "accuracy",
-    size: float = 1.0,
-    level: float = 0.95,
-    random_state: int = 0,
-) -> PairedDifference:
-    """Compare two methods over data sets.
+def compare_methods(
+    records: Records, a: Method, b: Method, *, metric: str = "accuracy", random_state: int = 0
+) -> MethodDifference:
+    """Compare two methods over data sets, on all training images.
 
     Parameters
     ----------
-    records : mapping or iterable of Record, or Cells
-        Of a study.
+    records : mapping or iterable of Record, or DataFrame
+        As `records_frame` takes them.
     a, b : Method
         The difference is a minus b.
     metric : str
         As in `score_table`.
-    size : float
-        Part of the training images.
-    level : float
-        Coverage of the intervals.
     random_state : int
         Seed of the bootstrap.
-
-    Returns
-    -------
-    PairedDifference
 
     Raises
     ------
     DataError
         If a method has no records, or the two have no cell in common.
     """
-    cells = as_cells(records)
-    both, unpaired = common_cells(cells, a, b, size)
-    values = {
-        key: first[metric] - second[metric]
-        for key, (first, second) in both.items()
-        if is_finite(first[metric]) and is_finite(second[metric])
-    }
-    if not values:
+    frame = records_frame(records)
+    pairs, unpaired = paired_cells(frame, a, b)
+    values = pd.to_numeric(pairs[f"{metric}_a"]) - pd.to_numeric(pairs[f"{metric}_b"])
+    values = values.set_axis(pairs["dataset"]).dropna()
+    if values.empty:
         raise DataError(f"{a.name} and {b.name} have no {metric} in common")
-    grouped = by_dataset(values)
-    d = np.array([np.mean(found) for found in grouped.values()])
-    shift, rank_interval = inference.hodges_lehmann(d, level=level)
-    gain = -d if metric in LOSSES else d
-    return PairedDifference(
+    d = values.groupby(level=0).mean()
+    gain = -d if metric in LOWER_IS_BETTER else d
+    best, worst = str(gain.idxmax()), str(gain.idxmin())
+    shift, rank_interval = inference.hodges_lehmann(d)
+    return MethodDifference(
         a=a,
         b=b,
-        metric=metric,
-        datasets=tuple(grouped),
         differences=d,
         mean=float(d.mean()),
-        interval=inference.bootstrap_interval(d, level=level, random_state=random_state),
+        interval=inference.bootstrap_interval(d, random_state=random_state),
         p_value=inference.signed_rank_p(d),
         hodges_lehmann=shift,
         rank_interval=rank_interval,
         wins=int((gain > TIE).sum()),
-        ties=int((np.abs(gain) <= TIE).sum()),
+        ties=int((gain.abs() <= TIE).sum()),
         losses=int((gain < -TIE).sum()),
+        best=(best, float(d[best])),
+        worst=(worst, float(d[worst])),
         cells=len(values),
         unpaired=unpaired,
-        failed=cells.failures(a, b, size=size),
+        failed=failures(frame, a, b),
     )
 
 
-def paired_images(
-    record_a: Record, record_b: Record, *, random_state: int = 0
-) -> metrics.PairedDifference:
-    """Compare two records of one data set over its test images, or over their groups.
-
-    Raises
-    ------
-    DataError
-        If a record failed, or they are of different data sets or test images.
-    """
-    for row in (record_a, record_b):
-        if row["error"]:
-            raise DataError(f"the cell {row['id']} of {row['dataset']} failed: {row['error']}")
-    if record_a["dataset"] != record_b["dataset"] or not same_test(record_a, record_b):
-        raise DataError(
-            f"the cells {record_a['id']} ({record_a['dataset']}) and {record_b['id']} "
-            f"({record_b['dataset']}) were not tested on the same images"
-        )
-    return metrics.paired_difference(
-        record_a["true"],
-        record_a["predicted"],
-        record_b["predicted"],
-        groups=record_a.get("groups"),
-        random_state=random_state,
-    )
-
-
-def image_differences(
-    records: Records | Cells, a: Method, b: Method, *, size: float = 1.0
-) -> dict[str, metrics.PairedDifference]:
+def image_differences(records: Records, a: Method, b: Method) -> dict[str, PairedDifference]:
     """Compare two methods on each data set over its test images, for the first seed of both."""
-    found: dict[str, metrics.PairedDifference] = {}
-    both, _ = common_cells(as_cells(records), a, b, size)
-    for (dataset, _), (first, second) in both.items():
-        if dataset not in found:
-            found[dataset] = paired_images(first, second)
-    return found
+    pairs, _ = paired_cells(records_frame(records), a, b)
+    return {
+        str(row["dataset"]): paired_difference(
+            row["true_a"],
+            row["predicted_a"],
+            row["predicted_b"],
+            groups=row["groups_a"] if isinstance(row.get("groups_a"), list) else None,
+        )
+        for _, row in pairs.drop_duplicates("dataset").iterrows()
+    }
 
 
 @dataclass(frozen=True)
-class LeaveOneOut:
+class LeaveOneOutBias:
     """How well leave-one-out on the training images predicts accuracy on the test images.
 
     Attributes
     ----------
-    datasets : tuple of str
-        Data sets, n of them.
-    differences : ndarray of shape (n,)
-        Leave-one-out minus test accuracy, means over seeds.
+    differences : Series of shape (n,)
+        Leave-one-out minus test accuracy by data set, means over seeds.
     bias : float
         Their mean: above zero where leave-one-out promises too much.
     interval : tuple of float, or None
@@ -274,14 +174,13 @@ class LeaveOneOut:
         Mean over data sets of the mean absolute difference of their cells.
     """
 
-    datasets: tuple[str, ...]
-    differences: Floats
+    differences: pd.Series[float]
     bias: float
     interval: Interval | None
     mean_absolute: float
 
 
-def leave_one_out(records: Records | Cells, method: Method, *, size: float = 1.0) -> LeaveOneOut:
+def leave_one_out_bias(records: Records, method: Method) -> LeaveOneOutBias:
     """Compare leave-one-out with test accuracy.
 
     Raises
@@ -289,19 +188,194 @@ def leave_one_out(records: Records | Cells, method: Method, *, size: float = 1.0
     DataError
         If the method has no records, or none with leave-one-out.
     """
-    values = {
-        key: row["loo_accuracy"] - row["accuracy"]
-        for key, row in as_cells(records).of(method, size).items()
-        if is_finite(row["loo_accuracy"])
-    }
-    if not values:
+    cells = cells_of(records_frame(records), method)
+    values = (pd.to_numeric(cells["loo_accuracy"]) - cells["accuracy"]).set_axis(cells["dataset"])
+    values = values.dropna()
+    if values.empty:
         raise DataError(f"the records of {method.name} have no leave-one-out accuracy")
-    grouped = by_dataset(values)
-    d = np.array([np.mean(found) for found in grouped.values()])
-    return LeaveOneOut(
-        datasets=tuple(grouped),
+    d = values.groupby(level=0).mean()
+    return LeaveOneOutBias(
         differences=d,
         bias=float(d.mean()),
         interval=inference.bootstrap_interval(d),
-        mean_absolute=float(np.mean([np.mean(np.abs(found)) for found in grouped.values()])),
+        mean_absolute=float(values.abs().groupby(level=0).mean().mean()),
     )
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Mean ranks of methods over data sets.
+
+    Attributes
+    ----------
+    scores : DataFrame of shape (n, k)
+        Of the data sets that all methods have; higher is better.
+    ranks : Series of shape (k,)
+        Mean ranks by method, from the best, which is nearest to 1, to the worst.
+    statistic, p_value : float
+        Friedman's test that all are equal.
+    critical_difference : float
+        Of mean ranks, by Nemenyi's test at 5 %.
+    """
+
+    scores: pd.DataFrame
+    ranks: pd.Series[float]
+    statistic: float
+    p_value: float
+    critical_difference: float
+
+    @property
+    def note(self) -> str:
+        """A warning where there are too few data sets, or nothing."""
+        return _few_sets(len(self.scores))
+
+
+def rank_methods(scores: pd.DataFrame) -> Ranking:
+    """Rank methods on the data sets that have all of them.
+
+    Parameters
+    ----------
+    scores : DataFrame of shape (n, k)
+        A row a data set, a column a method; higher is better.
+
+    Raises
+    ------
+    DataError
+        If there are fewer than three methods, or no data set has all.
+    """
+    whole = scores.dropna()
+    n, k = whole.shape
+    if k < 3:
+        raise DataError(f"a ranking needs three methods, got {k}")
+    if not n:
+        raise DataError("no data set has a score of every method, so they cannot be ranked")
+    ranks = pd.Series(inference.mean_ranks(whole), index=whole.columns).sort_values(kind="stable")
+    statistic, p_value = inference.friedman(whole)
+    return Ranking(whole, ranks, statistic, p_value, inference.critical_difference(k, n))
+
+
+@dataclass(frozen=True)
+class TimeRatio:
+    """How many times longer one method trains than another, on the same machine.
+
+    Attributes
+    ----------
+    seconds : DataFrame of shape (n, 3)
+        By data set: `slow` and `fast`, geometric means over seeds of the seconds of training, and
+        `ratio`.
+    geometric_mean : float
+        Of the ratios, over data sets.
+    interval : tuple of float, or None
+        Bootstrap interval of it over data sets; None for one data set.
+    quartiles : tuple of float
+        First, second and third quartile of the ratios.
+    cells, left_out, other_machine : int
+        Pairs of cells compared; pairs of which a time is missing or no number; pairs with
+        different processors or numbers of threads.
+    """
+
+    seconds: pd.DataFrame
+    geometric_mean: float
+    interval: Interval | None
+    quartiles: tuple[float, float, float]
+    cells: int
+    left_out: int
+    other_machine: int
+
+
+def time_ratio(records: Records, slow: Method, fast: Method) -> TimeRatio:
+    """Divide the training times of two methods, on cells that both have.
+
+    Only cells with the same processor and number of threads are compared.
+
+    Raises
+    ------
+    DataError
+        If a method has no records, or no pair of cells can be compared, saying why.
+    """
+    pairs, _ = paired_cells(records_frame(records), slow, fast)
+    known = pairs.dropna(subset=["training_seconds_a", "training_seconds_b"])
+    same = known[known["machine_a"] == known["machine_b"]]
+    left_out, other = len(pairs) - len(known), len(known) - len(same)
+    if same.empty:
+        raise DataError(
+            f"no times of {slow.name} and {fast.name} can be compared: {left_out} pairs without "
+            f"times, {other} on different processors or numbers of threads"
+        )
+    logs = np.log(same[["training_seconds_a", "training_seconds_b"]].set_axis(same["dataset"]))
+    logs = logs.set_axis(["slow", "fast"], axis=1).groupby(level=0).mean()
+    logs["ratio"] = logs["slow"] - logs["fast"]
+    bounds = inference.bootstrap_interval(logs["ratio"])
+    seconds = np.exp(logs)
+    q1, q2, q3 = np.quantile(seconds["ratio"], [0.25, 0.5, 0.75]).tolist()
+    return TimeRatio(
+        seconds=seconds,
+        geometric_mean=float(np.exp(logs["ratio"].mean())),
+        interval=None if bounds is None else (float(np.exp(bounds[0])), float(np.exp(bounds[1]))),
+        quartiles=(q1, q2, q3),
+        cells=len(same),
+        left_out=left_out,
+        other_machine=other,
+    )
+
+
+def mean_seconds(records: Records, method: Method) -> pd.Series[float]:
+    """Return the seconds of training by data set, geometric means over seeds.
+
+    Unknown times are left out, and those of other machines than the one with most records.
+    """
+    frame = records_frame(records)
+    machine = frame.loc[~frame["failed"], "machine"].value_counts().idxmax()
+    cells = cells_of(frame, method)
+    seconds = cells[cells["machine"] == machine].set_index("dataset")["training_seconds"].dropna()
+    return np.exp(np.log(seconds).groupby(level=0).mean())
+
+
+def energy_totals(records: Records) -> pd.DataFrame:
+    """Sum up the estimated energy of all sizes and seeds of each method.
+
+    Returns
+    -------
+    DataFrame
+        By method: `kwh`, `known` (cells that have an estimate) and `cells`.
+    """
+    frame = records_frame(records)
+    done = frame[~frame["failed"]]
+    kwh = pd.to_numeric(done["energy_kwh"] if "energy_kwh" in done else pd.Series(index=done.index))
+    groups = kwh.groupby(done["method"])
+    return pd.DataFrame({"kwh": groups.sum(), "known": groups.count(), "cells": groups.size()})
+
+
+@dataclass(frozen=True)
+class Means:
+    """Means over the same data sets.
+
+    Attributes
+    ----------
+    table : DataFrame
+        A row a method, a column a point of its curve or a quantity.
+    n_datasets : int
+        Number of data sets.
+    """
+
+    table: pd.DataFrame
+    n_datasets: int
+
+
+def mean_curves(scores: Mapping[Any, pd.DataFrame]) -> Means:
+    """Average scores over the data sets that have every method at every point.
+
+    Parameters
+    ----------
+    scores : mapping of DataFrame
+        By point (size, network); rows are data sets, columns the same methods in each.
+
+    Raises
+    ------
+    DataError
+        If no data set has all points.
+    """
+    whole = pd.concat(dict(scores), axis=1).dropna()
+    if whole.empty:
+        raise DataError("no data set has all points of the curves")
+    return Means(pd.DataFrame({point: whole[point].mean() for point in scores}), len(whole))

@@ -23,7 +23,7 @@ from toptune.cli.app import interruptible
 from toptune.errors import DataError
 
 if TYPE_CHECKING:
-    from toptune_study.runner import Status
+    from toptune_study.runner import StudyStatus
 
 Study = Annotated[Path, typer.Argument(help="Folder with the study's plan.yaml.")]
 
@@ -31,15 +31,8 @@ Study = Annotated[Path, typer.Argument(help="Folder with the study's plan.yaml."
 _SHOWN = 10
 #: Of what the registry says, in JSON.
 _DESCRIPTION = {
-    "name",
-    "title",
-    "classes",
-    "images",
-    "split",
-    "flip",
-    "licence",
-    "source",
-    "citation",
+    *("name", "title", "classes", "images", "split", "flip"),
+    *("licence", "source", "citation"),
 }
 
 
@@ -72,23 +65,12 @@ def datasets(
         return
     table = Table(box=None, pad_edge=False)
     for column in ("name", "classes", "images", "split", "licence", "state", "where"):
-        right = column in ("classes", "images")
-        table.add_column(
-            column,
-            justify="right" if right else "left",
-            no_wrap=column in ("name", "state"),
-            overflow="fold",
-        )
+        side: Any = "right" if column in ("classes", "images") else "left"
+        table.add_column(column, justify=side, no_wrap=column in ("name", "state"), overflow="fold")
     for info, place in rows:
-        table.add_row(
-            info.name,
-            str(info.classes),
-            str(info.images),
-            info.split,
-            escape(info.licence),
-            place.state,
-            escape(place.where),
-        )
+        counts = (str(info.classes), str(info.images))
+        about = (info.split, escape(info.licence), place.state, escape(place.where))
+        table.add_row(info.name, *counts, *about)
     output.console.print(table)
     output.console.print(
         "fetchable: toptune datasets --fetch NAME. missing: put your copy into the folder that "
@@ -120,7 +102,7 @@ def run(
     live = Live(console=console, auto_refresh=False, transient=True)
     start, first = time.monotonic(), 0
 
-    def watch(status: Status) -> None:
+    def watch(status: StudyStatus) -> None:
         nonlocal first
         first = first or len(status.records)
         rate = (len(status.records) - first) / max(time.monotonic() - start, 1.0)
@@ -159,32 +141,31 @@ def report(
     output.console.print(f"report written to {page}", markup=False, soft_wrap=True)
 
 
-def status_summary(status: Status) -> dict[str, Any]:
+def status_summary(status: StudyStatus) -> dict[str, Any]:
     """Return what `study status --json` prints."""
+    labels = {cell.id: cell.label for cell in status.cells}
     return {
         "cells": len(status.cells),
         "done": len(status.records) - len(status.failed),
         "failed": [
-            {"id": record["id"], "cell": _label(status, record["id"]), "error": record["error"]}
+            {"id": record["id"], "cell": labels[record["id"]], "error": record["error"]}
             for record in status.failed
         ],
         "waiting": len(status.waiting),
         "absent_datasets": list(status.absent),
         "records_of_other_plans": status.other,
-        "heads": {
-            name: {"done": done, "failed": failed, "cells": total}
-            for name, (done, failed, total) in status.by("head").items()
-        },
+        "heads": status.counts("head").to_dict("index"),
     }
 
 
-def _print_status(status: Status, *, json: bool) -> None:
+def _print_status(status: StudyStatus, *, json: bool) -> None:
+    summary = status_summary(status)
     if json:
-        output.print_json(status_summary(status))
+        output.print_json(summary)
         return
     output.console.print(_table(status))
-    for record in status.failed[:_SHOWN]:
-        line = f"failed: {_label(status, record['id'])}: {record['error']}"
+    for record in summary["failed"][:_SHOWN]:
+        line = f"failed: {record['cell']}: {record['error']}"
         output.console.print(line, markup=False, soft_wrap=True)
     if len(status.failed) > _SHOWN:
         output.console.print(f"... and {len(status.failed) - _SHOWN} more failed: see --json")
@@ -195,19 +176,15 @@ def _print_status(status: Status, *, json: bool) -> None:
         output.console.print(f"{status.other} records of cells that the plan no longer asks for")
 
 
-def _label(status: Status, cell_id: str) -> str:
-    return next(cell.label for cell in status.cells if cell.id == cell_id)
-
-
-def _table(status: Status, *, rate: float = 0.0) -> Table:
+def _table(status: StudyStatus, *, rate: float = 0.0) -> Table:
     """Numbers of cells by head; with a rate, in cells per second, also how long it will take."""
     table = Table(title_justify="left")
     for column in ("head", "done", "failed", "cells"):
         table.add_column(column, justify="left" if column == "head" else "right")
-    rows = status.by("head")
-    for name, row in rows.items():
+    counts = status.counts("head")
+    for name, *row in counts.itertuples():
         table.add_row(name, *map(str, row))
-    done, failed, total = (sum(row[k] for row in rows.values()) for k in range(3))
+    done, failed, total = counts.sum().tolist()
     table.add_section()
     table.add_row("all", str(done), str(failed), str(total))
     if rate > 0:

@@ -18,8 +18,7 @@ import re
 import shutil
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +42,12 @@ from toptune_study.datasets import (
 _PNG_MODES = frozenset({"1", "L", "LA", "I;16", "P", "RGB", "RGBA"})
 # Where torchvision's data sets keep the paths of their images, or pairs of path and label.
 _PATHS = ("_image_files", "_images", "_samples", "samples")
+
+
+# Class and image, and its file where the library has one.
+_Row = tuple[str, Image.Image, Path | None]
+# What the library gives for one split, which has a length, and what reads its row k.
+_Split = tuple[Any, Callable[[int], _Row]]
 
 
 def fetch_dataset(name: str, root: str | os.PathLike[str] | None = None) -> Path:
@@ -111,16 +116,19 @@ def _fetch(info: DatasetInfo, fetch: Fetch, part: Path) -> None:
     """Write all images below `part`/tree."""
     shutil.rmtree(part, ignore_errors=True)
     tree, raw = part / "tree", part / "raw"
+    raw.mkdir(parents=True)
     folders: dict[Path, str] = {}
     n = 0
     for side, splits in (("train", fetch.train), ("test", fetch.test), ("", fetch.whole)):
         number = 0
         for arguments in splits:
-            with _told(info.name, fetch):
-                rows = _OPENERS[fetch.library](fetch, arguments, raw)
-            with progress_bar(f"fetching {info.name}", rows.n) as advance:
-                for row in rows.read(info.name, fetch):
-                    _write(row, tree / side / _folder_name(row.label), number, folders)
+            with _library_errors(info.name, fetch):
+                found, read = _OPENERS[fetch.library](fetch, arguments, raw)
+            with progress_bar(f"fetching {info.name}", len(found)) as advance:
+                for k in range(len(found)):
+                    with _library_errors(info.name, fetch):
+                        row = read(k)
+                    _write(row, tree / side / _folder_name(row[0]), number, folders)
                     number += 1
                     advance(1)
         n += number
@@ -134,32 +142,8 @@ def _fetch(info: DatasetInfo, fetch: Fetch, part: Path) -> None:
         )
 
 
-@dataclass(frozen=True)
-class _Row:
-    """One image: its class, itself, and its file where the library has one."""
-
-    label: str
-    image: Image.Image
-    file: Path | None = None
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """One split: the library's object, which gives `n` rows."""
-
-    n: int
-    row: Any  # int -> _Row
-
-    def read(self, name: str, fetch: Fetch) -> Iterator[_Row]:
-        """Yield the rows; what the library raises becomes an error that names it."""
-        for k in range(self.n):
-            with _told(name, fetch):
-                row = self.row(k)
-            yield row
-
-
 @contextlib.contextmanager
-def _told(name: str, fetch: Fetch) -> Iterator[None]:
+def _library_errors(name: str, fetch: Fetch) -> Iterator[None]:
     """Turn what a library raises into an error that says what was fetched, and from what.
 
     Standard output is the commands': what the library prints goes to standard error.
@@ -176,23 +160,22 @@ def _told(name: str, fetch: Fetch) -> Iterator[None]:
         raise DataError(f"cannot fetch {name} ({fetch.library}: {fetch.name}): {reason}") from error
 
 
-def _torchvision(fetch: Fetch, arguments: Mapping[str, Any], raw: Path) -> _Rows:
+def _torchvision(fetch: Fetch, arguments: Mapping[str, Any], raw: Path) -> _Split:
     """Open one split by torchvision, which downloads it to `raw`."""
-    raw.mkdir(parents=True, exist_ok=True)
     library = importlib.import_module("torchvision.datasets")
     found = getattr(library, fetch.name)(root=str(raw), download=True, **arguments)
     names = getattr(found, "classes", None) or getattr(found, "categories", None)
     files = _files(found)
 
-    def row(k: int) -> _Row:
+    def read(k: int) -> _Row:
         image, label = found[k]
-        return _Row(_class_name(names, int(label)), image, files[k] if files else None)
+        return _class_name(names, int(label)), image, files[k] if files else None
 
-    return _Rows(len(found), row)
+    return found, read
 
 
 def _files(found: Any) -> list[Path]:
-    """Files of the images of one of torchvision's data sets; [] where it decodes an archive."""
+    """Return the files of one of torchvision's data sets; [] where it decodes an archive."""
     for attribute in _PATHS:
         rows = getattr(found, attribute, None)
         if isinstance(rows, list) and len(rows) == len(found):
@@ -202,7 +185,7 @@ def _files(found: Any) -> list[Path]:
     return []
 
 
-def _hub(fetch: Fetch, arguments: Mapping[str, Any], raw: Path) -> _Rows:
+def _hub(fetch: Fetch, arguments: Mapping[str, Any], raw: Path) -> _Split:
     """Open one split by the library `datasets`, which downloads it to `raw`."""
     try:
         library = importlib.import_module("datasets")
@@ -213,11 +196,11 @@ def _hub(fetch: Fetch, arguments: Mapping[str, Any], raw: Path) -> _Rows:
     found = library.load_dataset(fetch.name, cache_dir=str(raw), **arguments)
     names = getattr(found.features[fetch.label], "names", None)
 
-    def row(k: int) -> _Row:
+    def read(k: int) -> _Row:
         values = found[k]
-        return _Row(_class_name(names, int(values[fetch.label])), values[fetch.image])
+        return _class_name(names, int(values[fetch.label])), values[fetch.image], None
 
-    return _Rows(len(found), row)
+    return found, read
 
 
 _OPENERS = {"torchvision": _torchvision, "datasets": _hub}
@@ -238,16 +221,17 @@ def _folder_name(label: str) -> str:
 
 def _write(row: _Row, folder: Path, number: int, folders: dict[Path, str]) -> None:
     """Copy the file of an image, or write it as PNG; never over another one."""
-    if folders.setdefault(folder, row.label) != row.label:
-        raise DataError(f"the classes {folders[folder]!r} and {row.label!r} would share a folder")
+    label, image, file = row
+    if folders.setdefault(folder, label) != label:
+        raise DataError(f"the classes {folders[folder]!r} and {label!r} would share a folder")
     folder.mkdir(parents=True, exist_ok=True)
-    if row.file is not None and is_image_name(row.file.name):
-        path = folder / row.file.name
+    if file is not None and is_image_name(file.name):
+        path = folder / file.name
         if path.exists():
             path = folder / f"{path.stem}-{number:06d}{path.suffix}"
-        shutil.copyfile(row.file, path)
+        shutil.copyfile(file, path)
         return
-    image = ImageOps.exif_transpose(row.image)
+    image = ImageOps.exif_transpose(image)
     if image.mode not in _PNG_MODES:
         image = image.convert("RGB")
     image.save(folder / f"{number:06d}.png")

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from toptune.reports.html.drawing import INK, MUTED, PAPER, RULE, canvas, legend
-from toptune_study.analysis import Method
-from toptune_study.contents import method_title
+from toptune_study.frames import Method
 from toptune_study.summary import Missing, Summary
+from toptune_study.tables import method_title, short_title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,7 +36,7 @@ TUNED = ("#d55e00", "^")
 
 
 def style_of(method: Method) -> dict[str, Any]:
-    """Colour, mark and filling of a method; hollow marks are of the last layer."""
+    """Return colour, mark and filling of a method; hollow marks are of the last layer."""
     color, mark = TUNED if method.layers is None else STYLES.get(method.head, (MUTED, "o"))
     hollow = method.layers == "last"
     return {
@@ -52,93 +53,83 @@ def _rows(axes: Axes, names: Sequence[str]) -> None:
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
+    axes.grid(axis="y", visible=False)
 
 
-def accuracy_figure(summary: Summary) -> Figure | Missing:
+def _accuracy(summary: Summary) -> Figure | Missing:
     """Accuracy on each data set, in the order of what top-tuning gains over fine-tuning."""
-    table = summary.scores
-    if isinstance(table, Missing):
-        return table
-    versus = summary.versus_full
-    if isinstance(versus, Missing):
-        gain = {name: 2.0 + row[0] for name, row in zip(table.datasets, table.scores, strict=True)}
-    else:
-        # Data sets that fine-tuning has not seen yet come last.
-        gain = dict(zip(versus.datasets, versus.differences.tolist(), strict=True))
-    order = sorted(
-        range(len(table.datasets)),
-        key=lambda k: (-gain.get(table.datasets[k], -9.0), table.datasets[k]),
-    )
-    scores = table.scores[order]
-    with canvas(8, 1.1 + 0.235 * len(order)) as (figure, axes):
-        for y, row in enumerate(scores):
-            known = row[np.isfinite(row)]
-            axes.plot([known.min(), known.max()], [y, y], color=RULE, linewidth=3, zorder=1)
+    if isinstance(summary.scores, Missing):
+        return summary.scores
+    versus, scores = summary.versus_full, summary.scores.scores
+    # Data sets that fine-tuning has not seen yet come last.
+    gain = scores.iloc[:, 0] if isinstance(versus, Missing) else versus.differences
+    scores = scores.loc[(-gain.reindex(scores.index)).sort_values(kind="stable").index]
+    heights = np.arange(len(scores))
+    with canvas(8, 1.1 + 0.235 * len(scores)) as (figure, axes):
+        axes.hlines(
+            heights, scores.min(axis=1), scores.max(axis=1), color=RULE, linewidth=3, zorder=1
+        )
         # Methods a little apart in height, so that equal accuracies do not hide each other.
-        apart = np.linspace(-0.2, 0.2, len(table.methods)) if len(table.methods) > 1 else [0.0]
-        for j, method in enumerate(table.methods):
+        k = scores.shape[1]
+        apart = np.linspace(-0.2, 0.2, k) if k > 1 else [0.0]
+        for shift, (method, values) in zip(apart, scores.items(), strict=True):
             axes.plot(
-                scores[:, j],
-                np.arange(len(order)) + apart[j],
+                values,
+                heights + shift,
                 linestyle="none",
                 markersize=7,
                 label=method_title(method, summary),
                 **style_of(method),
             )
-        _rows(axes, [table.datasets[k] for k in order])
-        axes.grid(axis="y", visible=False)
+        _rows(axes, scores.index.tolist())
         axes.set_xlabel("test accuracy")
         legend(axes, 1)
         return figure
 
 
-def ranks_figure(summary: Summary) -> Figure | Missing:
+def _ranks(summary: Summary) -> Figure | Missing:
     """Critical-difference diagram of heads on the same features."""
     found = summary.ranking
     if isinstance(found, Missing):
         return found
-    ranks, k = found.ranks.tolist(), len(found.ranks)
-    half = (k + 1) // 2
-    depth = 0.9 + 0.35 * len(found.groups)
-    with canvas(8, 1.5 + 0.28 * (half + len(found.groups))) as (figure, axes):
-        axes.set_axis_off()
-        axes.set_xlim(1 - 0.36 * (k - 1), k + 0.36 * (k - 1))
-        axes.set_ylim(-(depth + 0.62 * half), 1.75)
-        axes.plot([1, k], [0, 0], color=INK, linewidth=1.2)
-        for tick in range(1, k + 1):
-            axes.plot([tick, tick], [0, 0.14], color=INK, linewidth=1.2)
-            axes.text(tick, 0.25, str(tick), ha="center", va="bottom")
-        axes.plot([1, 1 + found.critical_difference], [1.15, 1.15], color=INK, linewidth=2)
-        label = f"critical difference {found.critical_difference:.2f}"
-        axes.text(1, 1.28, label, ha="left", va="bottom")
-        for place, (column, rank) in enumerate(zip(found.columns, ranks, strict=True)):
-            left = place < half
-            row = place if left else k - 1 - place
-            y = -(depth + 0.62 * row)
-            edge, side = (0.94, "right") if left else (k + 0.06, "left")
-            color, _ = STYLES.get(column.method.head, (INK, ""))
-            axes.plot([rank, rank, edge], [0, y, y], color=color, linewidth=1.1)
-            axes.text(
-                edge + (-0.05 if left else 0.05),
-                y,
-                f"{column.method.head}  {rank:.2f}",
-                ha=side,
-                va="center",
-            )
-        for level, group in enumerate(found.groups):
-            y = -0.35 - 0.35 * level
-            ends = [ranks[group[0]] - 0.04, ranks[group[-1]] + 0.04]
-            axes.plot(ends, [y, y], color=INK, linewidth=4, solid_capstyle="round")
+    from scikit_posthocs import critical_difference_diagram
+
+    ranks = found.ranks.set_axis([method.head for method in found.ranks.index])
+    apart = np.abs(np.subtract.outer(ranks.to_numpy(), ranks.to_numpy()))
+    # The diagram asks for p-values: those of Nemenyi's test are below 5 % where this is 0.
+    not_different = pd.DataFrame(
+        (apart <= found.critical_difference).astype(float), ranks.index, ranks.index
+    )
+    k = len(ranks)
+    with canvas(8, 1.3 + 0.3 * k) as (figure, axes):
+        axes.grid(visible=False)
+        axes.hlines(0, 1, k, color=INK, linewidth=1.2)
+        axes.set_xticks(range(1, k + 1))
+        drawn = critical_difference_diagram(
+            ranks,
+            not_different,
+            cd=found.critical_difference,
+            ax=axes,
+            label_fmt_left="{label}  {rank:.2f} ",
+            label_fmt_right=" {label}  {rank:.2f}",
+            color_palette={name: STYLES.get(name, (INK, ""))[0] for name in ranks.index},
+            marker_props={"s": 16},
+            elbow_props={"linewidth": 1.1},
+            crossbar_props={"color": INK, "linewidth": 3},
+            text_h_margin=0.3,
+        )
+        for (bar,) in drawn["crossbars"]:  # whose points come in the order of a set
+            bar.set_xdata(sorted(bar.get_xdata()))
         return figure
 
 
-def times_figure(summary: Summary) -> Figure | Missing:
+def _times(summary: Summary) -> Figure | Missing:
     """How many times longer fine-tuning trains, by data set."""
     found = summary.times_full
     if isinstance(found, Missing):
         return found
-    order = np.argsort(-found.ratios, kind="stable")
-    with canvas(8, 1.1 + 0.235 * len(order)) as (figure, axes):
+    ratios = found.seconds["ratio"].sort_values(ascending=False, kind="stable")
+    with canvas(8, 1.1 + 0.235 * len(ratios)) as (figure, axes):
         if found.interval is not None:
             axes.axvspan(*found.interval, color=RULE, linewidth=0, zorder=0)
         axes.axvline(
@@ -149,17 +140,11 @@ def times_figure(summary: Summary) -> Figure | Missing:
         )
         color, mark = STYLES["kernel"]
         axes.plot(
-            found.ratios[order],
-            range(len(order)),
-            linestyle="none",
-            marker=mark,
-            color=color,
-            markersize=7,
+            ratios, range(len(ratios)), linestyle="none", marker=mark, color=color, markersize=7
         )
-        _rows(axes, [found.datasets[k] for k in order.tolist()])
-        axes.grid(axis="y", visible=False)
+        _rows(axes, ratios.index.tolist())
         _log_axis(axes)
-        if found.ratios.min() > 1:
+        if ratios.min() > 1:
             axes.set_xlim(left=1)
         axes.set_xlabel("training time of fine-tuning / training time of top-tuning")
         legend(axes)
@@ -194,80 +179,77 @@ def _labels_at_ends(axes: Axes, x: float, ends: list[tuple[float, str, str]]) ->
         )
 
 
-def sizes_figure(summary: Summary) -> Figure | Missing:
+def _sizes(summary: Summary) -> Figure | Missing:
     """Accuracy against the part of the training images, a line a head."""
     found = summary.sizes
     if isinstance(found, Missing):
         return found
-    sizes = [column.size for column in found.lines[0]]
+    sizes: list[float] = found.table.columns.tolist()
     with canvas(8, 4.2) as (figure, axes):
         ends = []
-        for line, means in zip(found.lines, found.means, strict=True):
-            style = style_of(line[0].method)
-            width = 2.4 if line[0].method == summary.reference else 1.3
+        for method, means in found.table.iterrows():
+            style = style_of(method)
+            width = 2.4 if method == summary.reference else 1.3
             axes.plot(sizes, means, linewidth=width, markersize=6, zorder=2 + width, **style)
-            ends.append((float(means[-1]), line[0].method.head, style["color"]))
+            ends.append((float(means.iloc[-1]), method.head, style["color"]))
         axes.set_xscale("log", base=2)
         axes.set_xticks(sizes, [f"{100 * size:g} %" for size in sizes])
         axes.minorticks_off()
         axes.margins(x=0.04)
         axes.set_xlabel("part of the training images")
-        axes.set_ylabel(f"accuracy, mean of {len(found.datasets)} data sets")
+        axes.set_ylabel(f"accuracy, mean of {found.n_datasets} data sets")
         _labels_at_ends(axes, sizes[-1], ends)
         return figure
 
 
-def backbones_figure(summary: Summary) -> Figure | Missing:
+def _backbones(summary: Summary) -> Figure | Missing:
     """Accuracy against the network, a line for each head and layers."""
     found = summary.backbones
     if isinstance(found, Missing):
         return found
-    names = [column.method.backbone for column in found.lines[0]]
+    names: list[str] = found.table.columns.tolist()
     with canvas(8, 3.8) as (figure, axes):
         ends = []
-        for line, means in zip(found.lines, found.means, strict=True):
-            style = style_of(line[0].method)
-            dashed = "--" if line[0].method.layers == "last" else "-"
+        for method, means in found.table.iterrows():
+            style = style_of(method)
+            dashed = "--" if method.layers == "last" else "-"
             axes.plot(range(len(names)), means, linestyle=dashed, markersize=7, **style)
-            layers = "many layers" if line[0].method.layers == "auto" else "last layer"
-            ends.append((float(means[-1]), f"{line[0].method.head}, {layers}", style["color"]))
+            ends.append((float(means.iloc[-1]), short_title(method), style["color"]))
         axes.set_xticks(range(len(names)), names)
         axes.margins(x=0.06)
-        axes.set_ylabel(f"accuracy, mean of {len(found.datasets)} data sets")
+        axes.set_ylabel(f"accuracy, mean of {found.n_datasets} data sets")
         _labels_at_ends(axes, len(names) - 1, ends)
         return figure
 
 
-def cost_figure(summary: Summary) -> Figure | Missing:
+def _cost(summary: Summary) -> Figure | Missing:
     """Mean accuracy against seconds of training, methods on the same data sets."""
     found = summary.costs
     if isinstance(found, Missing):
         return found
-    table, times = found
     with canvas(8, 4.8) as (figure, axes):
-        for j, method in enumerate(table.methods):
-            large = method in summary.main
+        for method, row in found.table.iterrows():
             axes.plot(
-                [times[method]],
-                [table.scores[:, j].mean()],
+                row["seconds"],
+                row["accuracy"],
                 linestyle="none",
-                markersize=10 if large else 7,
+                markersize=10 if method in summary.main else 7,
                 label=method_title(method, summary),
                 **style_of(method),
             )
         _log_axis(axes)
         axes.set_xlabel("seconds of training, geometric mean (left is better)")
-        axes.set_ylabel(f"accuracy, mean of {len(table.datasets)} data sets")
+        axes.set_ylabel(f"accuracy, mean of {found.n_datasets} data sets")
         axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8, labelspacing=0.35)
         return figure
 
 
 #: Figures by name: what draws each, and what it shows.
 FIGURES = {
-    "accuracy": (accuracy_figure, "Test accuracy on each data set"),
-    "ranks": (ranks_figure, "Mean ranks of heads, and which do not differ significantly"),
-    "times": (times_figure, "How many times longer fine-tuning trains"),
-    "sizes": (sizes_figure, "Accuracy against the part of the training images"),
-    "backbones": (backbones_figure, "Accuracy against the network"),
-    "cost": (cost_figure, "Accuracy against seconds of training"),
+    "accuracy": (_accuracy, "Test accuracy on each data set"),
+    "ranks": (_ranks, "Mean ranks of heads, and which do not differ significantly"),
+    "times": (_times, "How many times longer fine-tuning trains"),
+    "sizes": (_sizes, "Accuracy against the part of the training images"),
+    "backbones": (_backbones, "Accuracy against the network"),
+    "cost": (_cost, "Accuracy against seconds of training"),
 }

@@ -22,6 +22,8 @@ from toptune.features.embedded import EMBEDDED
 from toptune_study.datasets import dataset_info
 from toptune_study.heads import FINE_TUNING, HEADS, check_head
 
+#: Name of the file in the folder of a study.
+PLAN = "plan.yaml"
 #: Part of the images that random splits test on.
 TEST_SIZE = 0.3
 

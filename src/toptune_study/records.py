@@ -11,7 +11,6 @@ again.
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from collections.abc import Container, Iterable
 from contextlib import suppress
@@ -22,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from toptune.errors import DataError, StorageError
+from toptune.runtime.atomic import write_atomically
 
 Record = dict[str, Any]
 
@@ -32,6 +32,11 @@ RESULTS = "results.parquet"
 _AS_TEXT = ("settings", "recalls", "versions", "seconds")
 
 
+def record_path(study: Path, cell_id: str) -> Path:
+    """Return where the record of a cell lies once it has ended."""
+    return study / RECORDS / f"{cell_id}.json"
+
+
 def write_record(study: Path, record: Record) -> None:
     """Write the record of one cell; readers see nothing or the whole of it.
 
@@ -40,30 +45,12 @@ def write_record(study: Path, record: Record) -> None:
     StorageError
         If it cannot be written, for example because the disk is full.
     """
-    folder = study / RECORDS
+    path = record_path(study, record["id"])
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _write(folder / f"{record['id']}.json", (json.dumps(record) + "\n").encode())
+        path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StorageError(f"cannot write a record to {folder}: {error.strerror}") from error
-
-
-def _write(path: Path, content: bytes) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
-
-
-def record_path(study: Path, cell_id: str) -> Path:
-    """Return where the record of a cell lies once it has ended."""
-    return study / RECORDS / f"{cell_id}.json"
+        raise StorageError(f"cannot write a record to {path.parent}: {error.strerror}") from error
+    write_atomically(path, (json.dumps(record) + "\n").encode(), durable=True)
 
 
 def read_record(path: Path) -> Record:
@@ -98,7 +85,10 @@ def read_records(study: Path) -> dict[str, Record]:
         return {path.stem: read_record(path) for path in sorted(folder.glob("*.json"))}
     try:
         rows = pq.read_table(table).to_pylist()
-        return {row["id"]: _from_row(row) for row in rows}
+        for row in rows:
+            texts = {key: row[key] for key in _AS_TEXT if row.get(key) is not None}
+            row |= {key: json.loads(text) for key, text in texts.items()}
+        return {row["id"]: row for row in rows}
     except (pa.ArrowException, KeyError, ValueError) as error:
         raise DataError(f"{table} is damaged: {error}") from error
 
@@ -131,19 +121,12 @@ def unpack_results(study: Path) -> None:
 
 
 def forget_failed(study: Path, among: Container[str]) -> int:
-    """Delete the records of failed cells, so that these run again, and return their number.
-
-    Parameters
-    ----------
-    study : Path
-        Folder of the study.
-    among : container of str
-        Ids of the cells to look at.
+    """Delete the records of those failed cells whose ids are in `among`; return their number.
 
     Raises
     ------
     StorageError
-        If a file cannot be written or deleted.
+        If a file cannot be deleted.
     """
     failed = [i for i, record in read_records(study).items() if record["error"] and i in among]
     try:
@@ -162,29 +145,14 @@ def write_results(study: Path, records: Iterable[Record]) -> Path:
     StorageError
         If it cannot be written.
     """
-    rows = [_to_row(record) for record in sorted(records, key=lambda record: str(record["id"]))]
-    path = study / RESULTS
+    rows = [
+        row | {key: json.dumps(row[key], sort_keys=True) for key in _AS_TEXT if key in row}
+        for row in sorted(records, key=lambda row: str(row["id"]))
+    ]
     # Records of failed cells have fewer keys, and a table has only those of its first row.
     keys = dict.fromkeys(key for row in rows for key in row)
     table = pa.Table.from_pylist([{key: row.get(key) for key in keys} for row in rows])
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
-    try:
-        _write(path, sink.getvalue().to_pybytes())
-    except OSError as error:
-        raise StorageError(f"cannot write {path}: {error.strerror}") from error
-    return path
-
-
-def _to_row(record: Record) -> Record:
-    return {
-        key: json.dumps(value, sort_keys=True) if key in _AS_TEXT else value
-        for key, value in record.items()
-    }
-
-
-def _from_row(row: Record) -> Record:
-    return {
-        key: json.loads(value) if key in _AS_TEXT and value is not None else value
-        for key, value in row.items()
-    }
+    write_atomically(study / RESULTS, sink.getvalue().to_pybytes())
+    return study / RESULTS

@@ -6,6 +6,9 @@
 
 Nothing else is kept, so that a study resumes after any end: what has a record is done, what has
 none is run. Several runs on one folder, and several machines that share it, divide the cells.
+
+Processes are started here, not by joblib: when one of its processes is killed the whole pool
+breaks, with the cells of the others, and it does not tell which cell the process was at.
 """
 
 from __future__ import annotations
@@ -15,15 +18,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
+import pandas as pd
+
 from toptune.errors import DataError, StorageError
 from toptune_study.datasets import is_here, load_dataset
-from toptune_study.plan import Cell, read_plan
+from toptune_study.plan import PLAN, Cell, read_plan
 from toptune_study.records import (
     RECORDS,
     Record,
@@ -42,7 +46,7 @@ _POLL_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
-class Status:
+class StudyStatus:
     """How far a study is.
 
     Attributes
@@ -72,49 +76,34 @@ class Status:
         """Cells without a record, also those of data sets that are absent."""
         return [cell for cell in self.cells if cell.id not in self.records]
 
-    def by(self, name: str) -> dict[str, tuple[int, int, int]]:
-        """Numbers of cells done without error, failed, and in all, by an attribute of the cell."""
-        done, failed, total = Counter[str](), Counter[str](), Counter[str]()
-        for cell in self.cells:
-            key = str(getattr(cell, name))
-            total[key] += 1
-            record = self.records.get(cell.id)
-            if record is not None:
-                (failed if record["error"] else done)[key] += 1
-        return {key: (done[key], failed[key], total[key]) for key in total}
+    def counts(self, by: str) -> pd.DataFrame:
+        """Count cells `done` without error, `failed`, and all `cells`, by a field of the cell."""
+        errors = [self.records.get(cell.id, {"error": None})["error"] for cell in self.cells]
+        known = [cell.id in self.records for cell in self.cells]
+        table = pd.DataFrame({"failed": map(bool, errors), "done": known, "cells": 1})
+        table["done"] &= ~table["failed"]
+        key = [str(getattr(cell, by)) for cell in self.cells]
+        return table[["done", "failed", "cells"]].groupby(key, sort=False).sum()
 
 
-def study_status(study: Path) -> Status:
-    """Compare the plan of a study with its records.
-
-    Parameters
-    ----------
-    study : Path
-        Folder with ``plan.yaml``.
+def study_status(study: Path) -> StudyStatus:
+    """Compare the plan of a study, a folder with ``plan.yaml``, with its records.
 
     Raises
     ------
     DataError
         If there is no plan, it is invalid, or a record is damaged.
     """
-    cells = tuple(read_plan(study / "plan.yaml").cells())
+    cells = tuple(read_plan(study / PLAN).cells())
     known = {cell.id for cell in cells}
     records = read_records(study)
     names = dict.fromkeys(cell.dataset for cell in cells)
-    return Status(
+    return StudyStatus(
         cells=cells,
         records={i: record for i, record in records.items() if i in known},
         absent=tuple(name for name in names if not is_here(name)),
         other=len(records.keys() - known),
     )
-
-
-def with_new_records(status: Status, study: Path) -> Status:
-    """Return the status with what was recorded since: cheap enough to be asked all the time."""
-    known = {cell.id for cell in status.cells}
-    found = {path.stem for path in (study / RECORDS).glob("*.json")} & known
-    new = {i: read_record(record_path(study, i)) for i in found - status.records.keys()}
-    return replace(status, records={**status.records, **new})
 
 
 def run_study(
@@ -123,8 +112,8 @@ def run_study(
     workers: int | None = None,
     heads: Sequence[str] = (),
     again: bool = False,
-    watch: Callable[[Status], None] | None = None,
-) -> Status:
+    watch: Callable[[StudyStatus], None] | None = None,
+) -> StudyStatus:
     """Run every cell that has no record; those of absent data sets are left.
 
     Parameters
@@ -143,7 +132,7 @@ def run_study(
 
     Returns
     -------
-    Status
+    StudyStatus
         In the end.
 
     Raises
@@ -170,12 +159,13 @@ def run_study(
     if again:
         forget_failed(study, {cell.id for cell in todo})
         status = study_status(study)
-    processors = _divided(min(workers or len(_processors()), len(todo)))
-    _Crew(study, processors, heads=heads, status=status, watch=watch).work()
+    have = _available_processors()
+    processors = divided(have, min(workers or len(have), len(todo)))
+    _Workers(study, processors, heads=heads, status=status, watch=watch).run()
     return study_status(study)
 
 
-def _check_heads(status: Status, heads: Sequence[str]) -> None:
+def _check_heads(status: StudyStatus, heads: Sequence[str]) -> None:
     known = dict.fromkeys(cell.head for cell in status.cells)
     for head in heads:
         if head not in known:
@@ -187,43 +177,38 @@ def _check_heads(status: Status, heads: Sequence[str]) -> None:
         )
 
 
-def _check_contents(status: Status, names: Sequence[str] | dict[str, None]) -> None:
+def _check_contents(status: StudyStatus, names: Iterable[str]) -> None:
     """Refuse to mix records of different images under one name."""
     for name in names:
-        seen = {
-            str(record["data_sha256"])
-            for record in status.records.values()
-            if record["dataset"] == name and record.get("data_sha256")
-        }
+        records = [record for record in status.records.values() if record["dataset"] == name]
+        seen = {str(record["data_sha256"]) for record in records if record.get("data_sha256")}
         here = load_dataset(name).content_hash() if seen else ""
         if seen - {here}:
-            count = sum(record["dataset"] == name for record in status.records.values())
             raise DataError(
-                f"the images of the data set {name} have changed since {count} cells of it ran "
-                f"(SHA-256 {here[:12]}... instead of {min(seen - {here})[:12]}...): bring the old "
-                "images back, or give the study a new folder"
+                f"the images of the data set {name} have changed since {len(records)} cells of it "
+                f"ran (SHA-256 {here[:12]}... instead of {min(seen - {here})[:12]}...): bring the "
+                "old images back, or give the study a new folder"
             )
 
 
-def _processors() -> list[int]:
-    """Numbers of the processors that this process may use."""
+def _available_processors() -> list[int]:
+    """Return the numbers of the processors that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
 
 
-def _divided(workers: int) -> list[list[int]]:
-    """Processors of each worker: as even as they go; shared where there are more workers."""
-    have = _processors()
+def divided(processors: Sequence[int], workers: int) -> list[list[int]]:
+    """Divide processors among workers, as evenly as they go; more workers than these share them."""
     if workers < 1:
         raise ValueError(f"workers must be >= 1, got {workers}")
-    if workers >= len(have):
-        return [[have[k % len(have)]] for k in range(workers)]
-    return [have[k::workers] for k in range(workers)]
+    if workers >= len(processors):
+        return [[processors[k % len(processors)]] for k in range(workers)]
+    return [list(processors[k::workers]) for k in range(workers)]
 
 
-class _Crew:
-    """The workers of one run."""
+class _Workers:
+    """The processes of one run."""
 
     def __init__(
         self,
@@ -231,8 +216,8 @@ class _Crew:
         processors: list[list[int]],
         *,
         heads: Sequence[str],
-        status: Status,
-        watch: Callable[[Status], None] | None,
+        status: StudyStatus,
+        watch: Callable[[StudyStatus], None] | None,
     ) -> None:
         self.study = study
         self.processors = processors
@@ -240,40 +225,42 @@ class _Crew:
         self.status = status
         self.watch = watch
         self.deaths = 0
-        self.at_work: dict[int, tuple[subprocess.Popen[bytes], IO[bytes]]] = {}
+        self.running: dict[int, tuple[subprocess.Popen[bytes], IO[bytes]]] = {}
 
-    def work(self) -> None:
-        """Start the workers and stay until all have ended."""
+    def run(self) -> None:
+        """Start the processes and stay until all have ended."""
         try:
             for k in range(len(self.processors)):
                 self._start(k)
-            while self.at_work:
+            while self.running:
                 time.sleep(_POLL_SECONDS)
-                for k, (process, errors) in list(self.at_work.items()):
+                for k, (process, errors) in list(self.running.items()):
                     if process.poll() is not None:
-                        del self.at_work[k]
+                        del self.running[k]
                         self._ended(k, process, errors)
                 if self.watch is not None:
-                    self.status = with_new_records(self.status, self.study)
+                    self._read_new_records()
                     self.watch(self.status)
         finally:
-            self._stop()
+            for process, _ in self.running.values():
+                process.terminate()
+            for process, errors in self.running.values():
+                process.wait()
+                errors.close()
 
     def _start(self, k: int) -> None:
         own = self.processors[k]
         names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
         # Not a pipe: one that nobody reads fills up. Closed when the worker has ended.
         errors = tempfile.TemporaryFile()  # noqa: SIM115
+        command = [sys.executable, "-m", "toptune_study.worker", str(self.study)]
         process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "toptune_study.worker", str(self.study)),
-                *("--processors", ",".join(map(str, own)), "--heads", self.heads),
-            ],
+            [*command, "--processors", ",".join(map(str, own)), "--heads", self.heads],
             env={**os.environ, **dict.fromkeys(names, str(len(own)))},
             stdout=subprocess.DEVNULL,
             stderr=errors,
         )
-        self.at_work[k] = (process, errors)
+        self.running[k] = (process, errors)
 
     def _ended(self, k: int, process: subprocess.Popen[bytes], errors: IO[bytes]) -> None:
         """Read how a worker ended; for one that died its cell failed, and another takes over."""
@@ -297,9 +284,10 @@ class _Crew:
             raise DataError(f"{self.deaths} processes of the study died, the last of {how}")
         self._start(k)
 
-    def _stop(self) -> None:
-        for process, _ in self.at_work.values():
-            process.terminate()
-        for process, errors in self.at_work.values():
-            process.wait()
-            errors.close()
+    def _read_new_records(self) -> None:
+        """Add what was recorded since: cheap enough to be done every second."""
+        known = {cell.id for cell in self.status.cells}
+        found = {path.stem for path in (self.study / RECORDS).glob("*.json")} & known
+        new = found - self.status.records.keys()
+        records = {i: read_record(record_path(self.study, i)) for i in new}
+        self.status = replace(self.status, records={**self.status.records, **records})

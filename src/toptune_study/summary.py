@@ -1,4 +1,4 @@
-"""What a report says of a study, as numbers: which methods are compared, and how they did.
+"""The comparisons of a report: which methods are compared, and how they did.
 
 Top-tuning is our kernel head on features of many layers. It is compared with every other
 head on the same features, with itself on the last layer, and with fine-tuning of the same network.
@@ -7,34 +7,37 @@ What cannot be computed, because its records are not there, is a `Missing` that 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, TypeVar
+from functools import cached_property, wraps
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
+import pandas as pd
 
 from toptune.errors import DataError
-from toptune.evaluation import intervals as metrics
+from toptune.evaluation.intervals import PairedDifference
 from toptune_study.analysis import (
-    Cells,
-    Column,
-    Curve,
-    LeaveOneOut,
-    Method,
-    PairedDifference,
+    LeaveOneOutBias,
+    Means,
+    MethodDifference,
     Ranking,
-    ScoreTable,
     TimeRatio,
-    curve,
+    compare_methods,
     image_differences,
-    leave_one_out,
+    leave_one_out_bias,
+    mean_curves,
     mean_seconds,
-    paired_difference,
-    ranking,
-    score_table,
+    rank_methods,
     time_ratio,
+)
+from toptune_study.frames import (
+    Method,
+    ScoreTable,
+    cells_of,
+    has_cells,
+    methods_of,
+    score_table,
 )
 
 #: Heads in the order of tables and figures: ours, scikit-learn's, fine-tuning.
@@ -43,6 +46,7 @@ ORDER = (
     *("logistic", "ridge", "svc", "knn", "centroid"),
     *("full", "lp-ft", "last-block", "head-only"),
 )
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -53,12 +57,17 @@ class Missing:
     why: str
 
 
-def attempt(function: Callable[..., T], *args: Any, **options: Any) -> T | Missing:
-    """Call a function; what it finds wrong with the records becomes a `Missing`."""
-    try:
-        return function(*args, **options)
-    except DataError as error:
-        return Missing(str(error))
+def or_missing(function: Callable[P, T | Missing]) -> Callable[P, T | Missing]:
+    """Wrap a function: a DataError, what is wrong with the records, becomes a `Missing`."""
+
+    @wraps(function)
+    def attempt(*args: P.args, **options: P.kwargs) -> T | Missing:
+        try:
+            return function(*args, **options)
+        except DataError as error:
+            return Missing(str(error))
+
+    return attempt
 
 
 class Summary:
@@ -66,21 +75,22 @@ class Summary:
 
     Parameters
     ----------
-    cells : Cells
-        Records of the study.
+    frame : DataFrame
+        Records of the study, from `records_frame`.
 
     Raises
     ------
     DataError
-        If no cell has ended well.
+        If no cell has ended without error.
     """
 
-    def __init__(self, cells: Cells) -> None:
-        if not cells.done:
-            failed = f"all {len(cells.failed)} failed" if cells.failed else "there are no records"
+    def __init__(self, frame: pd.DataFrame) -> None:
+        self.frame = frame
+        self.done = frame if frame.empty else frame[~frame["failed"]]
+        if self.done.empty:
+            failed = f"all {len(frame)} failed" if len(frame) else "there are no records"
             raise DataError(f"no cell of the study has ended well: {failed}")
-        self.cells = cells
-        self.methods = sorted(cells.methods, key=order_of)
+        self.methods = sorted(methods_of(frame), key=order_of)
         self.backbone = self._main_backbone()
         # Our head as TopTuner has it; studies without it compare that of one kernel.
         head = "kernel" if any(m.head == "kernel" for m in self.methods) else "gaussian"
@@ -88,67 +98,72 @@ class Summary:
         self.last = Method(self.backbone, "last", head)
         # Of several settings of one way to fine-tune, that with the most data sets comes first.
         tuned = [m for m in self.methods if m.layers is None and m.backbone == self.backbone]
-        self.tuned = sorted(tuned, key=lambda m: (order_of(m)[:2], -self.n_datasets(m)))
-        self.datasets = sorted({row["dataset"] for row in cells.done})
+        self.tuned = sorted(tuned, key=lambda m: (order_of(m)[:2], -self._n_datasets(m)))
+        self.datasets: list[str] = sorted(self.done["dataset"].unique())
 
     def _main_backbone(self) -> str:
         """Return the network with most fine-tuning; of several the one with most records."""
-        trained = Counter(row["backbone"] for row in self.cells.done if row["layers"] is None)
-        every = Counter(row["backbone"] for row in self.cells.done)
-        return str(min(every, key=lambda name: (-trained[name], -every[name], name)))
+        every = self.done["backbone"].value_counts()
+        trained = self.done.loc[self.done["layers"].isna(), "backbone"].value_counts()
+        return min(
+            map(str, every.index), key=lambda name: (-trained.get(name, 0), -every[name], name)
+        )
 
-    def n_datasets(self, method: Method, size: float = 1.0) -> int:
-        """Count data sets that a method has."""
-        if not self.cells.has(method, size):
-            return 0
-        return len({name for name, _ in self.cells.of(method, size)})
+    def _n_datasets(self, method: Method) -> int:
+        """Count data sets that a method has, on all training images."""
+        return int(cells_of(self.frame, method)["dataset"].nunique()) if self.has(method) else 0
+
+    def has(self, method: Method) -> bool:
+        """Return whether a method has a cell without error, on all training images."""
+        return has_cells(self.frame, method)
 
     @property
     def full(self) -> Method | Missing:
         """Fine-tuning of all weights."""
         for method in self.tuned:
-            if method.head == "full" and self.cells.has(method):
+            if method.head == "full" and self.has(method):
                 return method
         return Missing(f"no records of fine-tuning all weights of {self.backbone} yet")
 
     def heads(self, layers: str = "auto") -> list[Method]:
         """Heads on the same features of the main network, all training images."""
-        return [
-            method
-            for method in self.methods
-            if method.backbone == self.backbone
-            and method.layers == layers
-            and self.cells.has(method)
-        ]
+        same = (m for m in self.methods if (m.backbone, m.layers) == (self.backbone, layers))
+        return [method for method in same if self.has(method)]
 
-    def versus(self, other: Method | Missing) -> PairedDifference | Missing:
+    @property
+    def main(self) -> list[Method]:
+        """Methods shown data set by data set."""
+        full = [] if isinstance(self.full, Missing) else [self.full]
+        return [m for m in (self.reference, self.last, *full) if self.has(m)]
+
+    @or_missing
+    def versus(self, other: Method | Missing) -> MethodDifference | Missing:
         """Top-tuning minus another method."""
         if isinstance(other, Missing):
             return other
-        return attempt(paired_difference, self.cells, self.reference, other)
+        return compare_methods(self.frame, self.reference, other)
 
     @cached_property
-    def versus_full(self) -> PairedDifference | Missing:
+    def versus_full(self) -> MethodDifference | Missing:
         """Top-tuning minus fine-tuning of all weights."""
         return self.versus(self.full)
 
     @cached_property
-    def differences(self) -> list[PairedDifference | Missing]:
+    def differences(self) -> list[MethodDifference | Missing]:
         """Top-tuning minus every other head, minus the last layer, minus fine-tuning."""
-        others = [m for m in self.heads() if m != self.reference]
         last: Method | Missing = self.last
-        if not self.cells.has(self.last):
+        if not self.has(self.last):
             last = Missing("no records of the head on the last layer yet")
-        tuned: list[Method | Missing] = [m for m in self.tuned if self.cells.has(m)]
+        others = [m for m in self.heads() if m != self.reference]
+        tuned: list[Method | Missing] = [m for m in self.tuned if self.has(m)]
         if isinstance(self.full, Missing):
             tuned.append(self.full)
         return [self.versus(method) for method in (*others, last, *tuned)]
 
+    @or_missing
     def times(self, slow: Method | Missing) -> TimeRatio | Missing:
         """How many times longer than top-tuning another method trains."""
-        if isinstance(slow, Missing):
-            return slow
-        return attempt(time_ratio, self.cells, slow, self.reference)
+        return slow if isinstance(slow, Missing) else time_ratio(self.frame, slow, self.reference)
 
     @cached_property
     def times_full(self) -> TimeRatio | Missing:
@@ -156,87 +171,78 @@ class Summary:
         return self.times(self.full)
 
     @cached_property
-    def images(self) -> dict[str, metrics.PairedDifference] | Missing:
+    @or_missing
+    def images(self) -> dict[str, PairedDifference] | Missing:
         """Top-tuning minus fine-tuning on each data set, over its test images."""
         full = self.full
         if isinstance(full, Missing):
             return full
-        return attempt(image_differences, self.cells, self.reference, full)
+        return image_differences(self.frame, self.reference, full)
 
     @cached_property
+    @or_missing
     def ranking(self) -> Ranking | Missing:
         """Heads on the same features of many layers, ranked."""
-
-        def ranked() -> Ranking:
-            table = score_table(self.cells, methods=self.heads(), common=True)
-            return ranking(table)
-
-        return attempt(ranked)
-
-    @property
-    def main(self) -> list[Method]:
-        """Methods shown data set by data set."""
-        full = [] if isinstance(self.full, Missing) else [self.full]
-        return [m for m in (self.reference, self.last, *full) if self.cells.has(m)]
+        return rank_methods(score_table(self.frame, self.heads()).scores)
 
     @cached_property
+    @or_missing
     def scores(self) -> ScoreTable | Missing:
         """Accuracy of the main methods on each data set, for the seeds they share there."""
-        return attempt(score_table, self.cells, methods=self.main, common=True)
+        return score_table(self.frame, self.main)
 
     @cached_property
-    def costs(self) -> tuple[ScoreTable, dict[Method, float]] | Missing:
-        """Accuracy and seconds, geometric means, of methods on the data sets of the main ones."""
-
-        def compared() -> tuple[ScoreTable, dict[Method, float]]:
-            base = score_table(self.cells, methods=self.main, common=True).complete()
-            heads = [m for layers in ("auto", "last") for m in self.heads(layers)]
-            tuned = [m for m in self.tuned if self.cells.has(m)]
-            times = {m: mean_seconds(self.cells, m) for m in (*self.main, *heads, *tuned)}
-            kept = [m for m, known in times.items() if known.keys() >= set(base.datasets)]
-            if not base.datasets or not kept:
-                raise DataError("no data set has accuracies and times of all main methods yet")
-            table = score_table(self.cells, methods=kept, common=True).complete()
-            logs = {m: [np.log(times[m][name]) for name in table.datasets] for m in kept}
-            return table, {m: float(np.exp(np.mean(values))) for m, values in logs.items()}
-
-        return attempt(compared)
+    @or_missing
+    def costs(self) -> Means | Missing:
+        """Accuracy and seconds of methods (rows) on the data sets of the main ones."""
+        names = score_table(self.frame, self.main).scores.dropna().index
+        heads = [m for layers in ("auto", "last") for m in self.heads(layers)]
+        tuned = [m for m in self.tuned if self.has(m)]
+        times = {m: mean_seconds(self.frame, m) for m in (*self.main, *heads, *tuned)}
+        kept = [m for m, known in times.items() if set(known.index) >= set(names)]
+        if names.empty or not kept:
+            raise DataError("no data set has accuracies and times of all main methods yet")
+        scores = score_table(self.frame, kept).scores.dropna()
+        seconds = {m: float(np.exp(np.log(times[m][scores.index]).mean())) for m in kept}
+        table = pd.DataFrame({"accuracy": scores.mean(), "seconds": pd.Series(seconds)})
+        return Means(table.reindex(kept), len(scores))
 
     @cached_property
-    def sizes(self) -> Curve | Missing:
+    @or_missing
+    def sizes(self) -> Means | Missing:
         """Accuracy of heads against the part of the training images."""
-
-        def drawn() -> Curve:
-            sizes = sorted({size for m in self.heads() for size in self.cells.sizes(m)})
-            if len(sizes) < 2:
-                raise DataError("no records of parts of the training images yet")
-            whole = [m for m in self.heads() if self.cells.sizes(m) == sizes]
-            return curve(self.cells, [[Column(m, size) for size in sizes] for m in whole])
-
-        return attempt(drawn)
+        known = {m: set(self.done.loc[self.done["method"] == m, "size"]) for m in self.heads()}
+        sizes: list[float] = sorted(set().union(*known.values()))
+        if len(sizes) < 2:
+            raise DataError("no records of parts of the training images yet")
+        whole = [m for m in known if known[m] == set(sizes)]
+        return mean_curves(
+            {size: score_table(self.frame, whole, size=size).scores for size in sizes}
+        )
 
     @cached_property
-    def backbones(self) -> Curve | Missing:
+    @or_missing
+    def backbones(self) -> Means | Missing:
         """Accuracy of heads against the network."""
-
-        def drawn() -> Curve:
-            lines: dict[tuple[str, str], list[Column]] = {}
-            for method in sorted(self.methods, key=lambda m: (order_of(m)[:2], m.backbone)):
-                if method.layers is not None and self.cells.has(method):
-                    lines.setdefault((method.head, method.layers), []).append(Column(method))
-            networks = {k: [column.method.backbone for column in v] for k, v in lines.items()}
-            most = max(networks.values(), key=len, default=[])
-            if len(most) < 2:
-                raise DataError("no records of a second network yet")
-            # A line that lacks a network, or has another one, would end up under wrong names.
-            return curve(self.cells, [line for key, line in lines.items() if networks[key] == most])
-
-        return attempt(drawn)
+        lines: dict[tuple[str, str], list[str]] = {}
+        for m in sorted(self.methods, key=lambda m: (order_of(m)[:2], m.backbone)):
+            if m.layers is not None and self.has(m):
+                lines.setdefault((m.layers, m.head), []).append(m.backbone)
+        most = max(lines.values(), key=len, default=[])
+        if len(most) < 2:
+            raise DataError("no records of a second network yet")
+        # A line that lacks a network, or has another one, would end up under wrong names.
+        kept = [line for line, networks in lines.items() if networks == most]
+        scores = score_table(self.frame, [Method(b, *line) for b in most for line in kept]).scores
+        columns = [Method(most[0], *line) for line in kept]
+        tables = {b: scores[[Method(b, *line) for line in kept]] for b in most}
+        return mean_curves({b: table.set_axis(columns, axis=1) for b, table in tables.items()})
 
     @cached_property
-    def leave_one_out(self) -> LeaveOneOut | Missing:
+    @or_missing
+    def leave_one_out(self) -> LeaveOneOutBias | Missing:
         """Leave-one-out against test accuracy of top-tuning."""
-        return attempt(leave_one_out, self.cells, self.reference)
+        return leave_one_out_bias(self.frame, self.reference)
 
 
 def order_of(method: Method) -> tuple[Any, ...]:

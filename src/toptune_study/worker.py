@@ -19,6 +19,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime, timezone
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,16 +39,9 @@ def current_cell(study: Path, pid: int) -> Path:
 
 
 def work(study: Path, cells: Sequence[Cell]) -> None:
-    """Run all cells that have no record and that no other process runs.
+    """Run all cells, in this order, that have no record and that no other process runs.
 
     Those of data sets that are not on this machine are passed over.
-
-    Parameters
-    ----------
-    study : Path
-        Folder of the study.
-    cells : sequence of Cell
-        In the order to try them.
 
     Raises
     ------
@@ -63,7 +57,7 @@ def work(study: Path, cells: Sequence[Cell]) -> None:
     here = {name for name in {cell.dataset for cell in cells} if is_here(name)}
     done = read_records(study).keys()
     parent = os.getppid()
-    shelf = _Shelf()
+    last_used = _LastUsed()
     claims = study / CLAIMS
     claims.mkdir(parents=True, exist_ok=True)
     for cell in cells:
@@ -77,7 +71,7 @@ def work(study: Path, cells: Sequence[Cell]) -> None:
                 if path.exists():
                     continue  # another process ended it while this one looked
                 current_cell(study, os.getpid()).write_text(cell.id)
-                _run(study, cell, shelf)
+                _run(study, cell, last_used)
                 with suppress(OSError):  # who still holds or awaits this lock will see the record
                     lock.unlink()
         except Timeout:
@@ -85,31 +79,26 @@ def work(study: Path, cells: Sequence[Cell]) -> None:
     current_cell(study, os.getpid()).unlink(missing_ok=True)
 
 
-class _Shelf:
+class _LastUsed:
     """The last data set and features that were used: neighbouring cells share them."""
 
     def __init__(self) -> None:
-        self._dataset: tuple[str, Dataset, str] | None = None
-        self._features: tuple[tuple[str, str], Features] | None = None
+        self.dataset = lru_cache(maxsize=1)(self._dataset)
+        self.features = lru_cache(maxsize=1)(self._features)
 
-    def dataset(self, name: str) -> tuple[Dataset, str]:
+    def _dataset(self, name: str) -> tuple[Dataset, str]:
         """Return a data set and the hash of its images."""
         from toptune_study.datasets import load_dataset
 
-        if self._dataset is None or self._dataset[0] != name:
-            found = load_dataset(name)
-            self._dataset = (name, found, found.content_hash())
-        return self._dataset[1], self._dataset[2]
+        found = load_dataset(name)
+        return found, found.content_hash()
 
-    def features(self, name: str, backbone: str) -> Features:
+    def _features(self, name: str, backbone: str) -> Features:
         """Return the features of a data set."""
         from toptune_study.cells import study_features
 
-        if self._features is None or self._features[0] != (name, backbone):
-            dataset, content = self.dataset(name)
-            found = study_features(dataset, backbone, content)
-            self._features = ((name, backbone), found)
-        return self._features[1]
+        dataset, content = self.dataset(name)
+        return study_features(dataset, backbone, content)
 
 
 def blank_record(cell: Cell) -> dict[str, Any]:
@@ -123,26 +112,26 @@ def blank_record(cell: Cell) -> dict[str, Any]:
     }
 
 
-def _run(study: Path, cell: Cell, shelf: _Shelf) -> None:
+def _run(study: Path, cell: Cell, last_used: _LastUsed) -> None:
     """Run one cell and write its record, also if it fails."""
     from toptune.errors import StorageError
-    from toptune.runtime import memory as measuring
+    from toptune.runtime import memory
     from toptune.runtime.energy import EnergyMeter
     from toptune.runtime.versions import library_versions
     from toptune_study import cells
     from toptune_study.records import write_record
 
     record = blank_record(cell) | {
-        "processor": measuring.processor(),
+        "processor": memory.processor(),
         "threads": cells.threads(),
         "versions": library_versions(),
     }
-    measuring.reset_peak_memory()
+    memory.reset_peak_memory()
     start = time.perf_counter()
     try:
-        dataset, content = shelf.dataset(cell.dataset)
+        dataset, content = last_used.dataset(cell.dataset)
         record["data_sha256"] = content
-        features = None if cell.fine_tuning else shelf.features(cell.dataset, cell.backbone)
+        features = None if cell.fine_tuning else last_used.features(cell.dataset, cell.backbone)
         start = time.perf_counter()
         with EnergyMeter() as meter:
             state = study / CLAIMS / f"{cell.id}-{content[:12]}.checkpoint"
@@ -157,7 +146,7 @@ def _run(study: Path, cell: Cell, shelf: _Shelf) -> None:
             raise  # the next cell could not be stored either
         record["error"] = f"{type(error).__name__}: {error}"
     record["wall_seconds"] = time.perf_counter() - start
-    record["peak_memory"] = measuring.peak_memory()
+    record["peak_memory"] = memory.peak_memory()
     write_record(study, record)
 
 

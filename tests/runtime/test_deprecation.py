@@ -46,10 +46,10 @@ PUBLIC = {
     "reliability_table",
     "toptune.predictions": "Predictions",
     "toptune.report": "Disagreement FeatureMap Report build_report report_page",
-    "toptune.study.analysis": "Cells Column Curve Energy LeaveOneOut Method PairedDifference "
-    "Ranking ScoreTable TimeRatio column_table curve energy_totals image_differences "
-    "leave_one_out mean_seconds paired_difference paired_images ranking score_table time_ratio "
-    "training_seconds",
+    # Without the containers whose place data frames have taken.
+    "toptune.study.analysis": "LeaveOneOut Method PairedDifference Ranking ScoreTable TimeRatio "
+    "energy_totals image_differences leave_one_out mean_seconds paired_difference ranking "
+    "score_table time_ratio training_seconds",
     "toptune.tasks": "TASKS Classification LabelEvaluation LabelMetrics LabelPredictions "
     "Multilabel NumberEvaluation NumberPredictions Regression Targets Task TaskChoice TaskName "
     "check_classes chosen_task evaluate_labels evaluate_numbers training_labels "

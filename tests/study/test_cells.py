@@ -39,7 +39,7 @@ def cell(head: str = "gaussian", dataset: str = "animals3", **changes: Any) -> C
     seed=st.integers(0, 99),
     sizes=st.tuples(st.floats(0.01, 1), st.floats(0.01, 1)).map(sorted),
 )
-def test_parts_are_stratified_and_lie_in_each_other(
+def test_part_of_two_sizes_are_stratified_and_nested(
     counts: list[int], seed: int, sizes: list[float]
 ) -> None:
     labels = np.repeat(np.arange(len(counts)).astype(str), counts)
@@ -55,7 +55,7 @@ def test_parts_are_stratified_and_lie_in_each_other(
 
 
 @pytest.mark.parametrize("layers", ["auto", "last"])
-def test_a_record_says_what_a_tuner_finds(data: Path, layers: str) -> None:
+def test_run_cell_kernel_agrees_with_top_tuner(data: Path, layers: str) -> None:
     dataset = load_dataset("monkeys10")
     features = study_features(dataset, "efficientnet_lite0", dataset.content_hash())
     record = run_cell(cell("kernel", "monkeys10", layers=layers), dataset, features)
@@ -69,7 +69,7 @@ def test_a_record_says_what_a_tuner_finds(data: Path, layers: str) -> None:
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_every_head_leaves_a_whole_record(data: Path, head: str) -> None:
+def test_run_cell_every_head_gives_a_whole_record(data: Path, head: str) -> None:
     dataset = load_dataset("animals3")
     trains = head in ("full", "lp-ft", "last-block", "head-only")
     wanted = cell(head, layers=None, settings=(("epochs", 1), ("learning_rate", 0.002)))
@@ -96,7 +96,7 @@ def test_every_head_leaves_a_whole_record(data: Path, head: str) -> None:
         assert record["log_loss"] < log_loss([0, 1, 2], np.full((3, 3), 1 / 3)) + 0.5
 
 
-def test_features_are_extracted_once_and_again_for_other_images(
+def test_study_features_are_extracted_once_for_the_same_images(
     data: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("TOPTUNE_CACHE", str(tmp_path / "cache"))
@@ -114,7 +114,7 @@ def test_features_are_extracted_once_and_again_for_other_images(
     assert len(list(folder.glob("*.safetensors"))) == 2
 
 
-def test_smaller_parts_cost_their_share_of_the_extraction(data: Path) -> None:
+def test_run_cell_smaller_part_counts_its_share_of_the_extraction(data: Path) -> None:
     dataset = load_dataset("animals3")
     features = study_features(dataset, "efficientnet_lite0", dataset.content_hash())
     whole, half = (
@@ -125,7 +125,7 @@ def test_smaller_parts_cost_their_share_of_the_extraction(data: Path) -> None:
     assert whole == pytest.approx(features.seconds * 21 / 30)
 
 
-def test_steps_are_a_limit_on_epochs() -> None:
+def test_tuner_settings_steps_limit_epochs() -> None:
     given = {"epochs": 10, "steps": 440, "learning_rate": 0.001}
     epochs = {n: tuner_settings(given, n)["epochs"] for n in (100, 704, 1000, 1836, 10**6)}
     assert epochs == {100: 10, 704: 10, 1000: 7, 1836: 4, 10**6: 1}
@@ -134,7 +134,7 @@ def test_steps_are_a_limit_on_epochs() -> None:
     assert tuner_settings({}, 100) == {}
 
 
-def test_a_checkpoint_of_another_training_is_no_obstacle(data: Path, tmp_path: Path) -> None:
+def test_run_cell_damaged_checkpoint_starts_anew(data: Path, tmp_path: Path) -> None:
     """Found in use: a cell whose checkpoint did not fit failed, and failed again when retried."""
     dataset = load_dataset("animals3")
     settings = (("epochs", 1), ("learning_rate", 0.01))
@@ -148,7 +148,7 @@ def test_a_checkpoint_of_another_training_is_no_obstacle(data: Path, tmp_path: P
     assert not checkpoint.exists()
 
 
-def test_a_killed_training_goes_on_within_its_cell(
+def test_run_cell_killed_training_resumes(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dataset = load_dataset("animals3")
@@ -173,7 +173,7 @@ def test_a_killed_training_goes_on_within_its_cell(
     assert resumed["log_loss"] == pytest.approx(whole["log_loss"], rel=1e-6)
 
 
-def test_groups_of_test_images_are_recorded(data: Path) -> None:
+def test_run_cell_groups_of_test_images_are_recorded(data: Path) -> None:
     dataset = load_dataset("animals3")
     features = study_features(dataset, "efficientnet_lite0", dataset.content_hash())
     assert run_cell(cell("centroid"), dataset, features)["groups"] is None
@@ -187,7 +187,7 @@ def test_groups_of_test_images_are_recorded(data: Path) -> None:
     assert np.array_equal(codes[:, None] == codes, same)
 
 
-def test_a_model_stopped_by_its_iterations_is_told() -> None:
+def test_unconverged_stopped_model_is_named() -> None:
     X, y = np.random.default_rng(0).normal(size=(40, 5)), np.arange(40) % 2
     assert unconverged(LogisticRegression(max_iter=1).fit(X, y)) == ", not converged"
     assert unconverged(LogisticRegression(max_iter=300).fit(X, y)) == ""

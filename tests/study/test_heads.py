@@ -39,7 +39,7 @@ def blobs(n: int = 60, d: int = 200) -> tuple[np.ndarray, np.ndarray]:
     repeat=st.booleans(),
     seed=st.integers(0, 999),
 )
-def test_coordinates_keep_inner_products_and_distances(
+def test_span_coordinates_keep_inner_products_and_distances(
     n: int, t: int, d: int, repeat: bool, seed: int
 ) -> None:
     rng = np.random.default_rng(seed)
@@ -59,7 +59,7 @@ def test_coordinates_keep_inner_products_and_distances(
     np.testing.assert_allclose(euclidean_distances(B, A, squared=True), expected, atol=3 * bound)
 
 
-def test_folds_keep_groups_and_classes() -> None:
+def test_folds_groups_stay_whole() -> None:
     labels = np.repeat(["a", "b"], 30)
     groups = np.arange(60) // 5
     found = folds(labels, groups, seed=0)
@@ -76,7 +76,7 @@ def test_folds_keep_groups_and_classes() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:The least populated class")
-def test_classes_of_few_images_are_no_obstacle() -> None:
+def test_folds_small_classes_are_accepted() -> None:
     labels = np.array(["a"] * 10 + ["b"] * 10 + ["c"])
     assert len(folds(labels, None, seed=0)) == 3
     pairs = np.repeat(["a", "b", "c"], 2)
@@ -85,14 +85,14 @@ def test_classes_of_few_images_are_no_obstacle() -> None:
 
 
 @pytest.mark.parametrize("name", RIVALS)
-def test_rivals_learn(name: str) -> None:
+def test_rival_separable_classes_are_learned(name: str) -> None:
     X, y = blobs()
     span = Span(X[:30])
     head = rival(name, y[:30], None, seed=0).fit(span.coordinates, y[:30])
     assert np.mean(head.predict(span.coordinates_of(X[30:])) == y[30:]) > 0.9
 
 
-def test_the_grid_search_of_the_svc_is_that_of_scikit_learn() -> None:
+def test_gaussian_svc_grid_search_is_that_of_scikit_learn() -> None:
     X, y = blobs()
     X, y = X[:30], y[:30].copy()
     y[::7] = "a"  # wrong labels, so that the grid is not flat
@@ -113,7 +113,7 @@ def test_the_grid_search_of_the_svc_is_that_of_scikit_learn() -> None:
     assert clone(ours).get_params().keys() == {"cv"}
 
 
-def test_unknown_heads_and_settings_are_named() -> None:
+def test_check_head_unknown_names_are_refused() -> None:
     with pytest.raises(
         ValueError, match="unknown head 'forest'; known are kernel, gaussian, laplacian"
     ):

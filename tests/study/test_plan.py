@@ -19,7 +19,7 @@ def cells(*parts: dict[str, object]) -> list[Cell]:
     return Plan.model_validate({"name": "a", "parts": parts}).cells()
 
 
-def test_a_part_is_a_product() -> None:
+def test_plan_part_is_a_product() -> None:
     part = {
         "datasets": ["animals3", "brain_mri"],
         "heads": ["gaussian", "ridge", "svc"],
@@ -32,11 +32,11 @@ def test_a_part_is_a_product() -> None:
     assert len({cell.id for cell in found}) == len(found)
 
 
-def test_cells_of_two_parts_are_run_once() -> None:
+def test_plan_cell_of_two_parts_is_run_once() -> None:
     assert len(cells(PART, {**PART, "seeds": [0, 1]})) == 2
 
 
-def test_own_splits_are_not_repeated_where_nothing_is_drawn() -> None:
+def test_plan_own_split_is_not_repeated_where_nothing_is_drawn() -> None:
     part = {"datasets": ["monkeys10", "animals3"], "heads": ["ridge"], "seeds": [0, 1, 2]}
     assert [(c.dataset, c.seed) for c in cells(part)] == [
         ("monkeys10", 0),
@@ -46,7 +46,7 @@ def test_own_splits_are_not_repeated_where_nothing_is_drawn() -> None:
     assert len(cells({**part, "heads": ["full"]})) == 6  # batches are drawn
 
 
-def test_layers_do_not_multiply_heads_that_train_the_network() -> None:
+def test_plan_layers_do_not_multiply_fine_tuning() -> None:
     found = cells({**PART, "heads": ["full", "ridge"], "layers": ["last", "auto"]})
     assert [(c.head, c.layers) for c in found] == [
         ("ridge", "auto"),
@@ -61,7 +61,9 @@ def test_layers_do_not_multiply_heads_that_train_the_network() -> None:
     epochs=st.integers(1, 50),
     other=st.integers(1, 50),
 )
-def test_the_id_tells_specifications_apart(size: float, seed: int, epochs: int, other: int) -> None:
+def test_cell_id_differs_with_the_specification(
+    size: float, seed: int, epochs: int, other: int
+) -> None:
     def cell(n: int) -> Cell:
         return Cell(
             dataset="animals3",
@@ -77,7 +79,7 @@ def test_the_id_tells_specifications_apart(size: float, seed: int, epochs: int, 
     assert cell(epochs).id == Cell.model_validate(cell(epochs).model_dump()).id
 
 
-def test_the_id_does_not_change_from_version_to_version() -> None:
+def test_cell_id_is_that_of_earlier_versions() -> None:
     cell = Cell(dataset="animals3", backbone="efficientnet_lite0", layers="auto", head="gaussian")
     assert cell.id == "628dbda869a137dd"
 
@@ -109,7 +111,7 @@ def tuned(**settings: object) -> dict[str, object]:
         ({"colour": ["red"]}, "colour"),
     ],
 )
-def test_a_wrong_plan_is_refused_in_words(
+def test_read_plan_wrong_value_is_refused_by_name(
     change: dict[str, object], message: str, make_study: Callable[..., Path]
 ) -> None:
     study = make_study(PART | change)
@@ -120,31 +122,31 @@ def test_a_wrong_plan_is_refused_in_words(
 
 
 @pytest.mark.parametrize("text", ["", "name: a", "- 1", "name: a\nparts: []", "{", "\x00"])
-def test_what_is_no_plan_is_refused(text: str, tmp_path: Path) -> None:
+def test_read_plan_other_content_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "plan.yaml").write_text(text)
     with pytest.raises(DataError, match=r"plan\.yaml is no"):
         read_plan(tmp_path / "plan.yaml")
 
 
-def test_a_missing_plan_is_named(tmp_path: Path) -> None:
+def test_read_plan_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"cannot read the plan .*plan\.yaml: No such file"):
         read_plan(tmp_path / "plan.yaml")
 
 
-def test_the_plans_of_this_project_are_valid() -> None:
+def test_read_plan_plans_of_this_project_are_valid() -> None:
     plans = list((Path(__file__).parents[2] / "studies").glob("*/plan.yaml"))
     assert plans
     for path in plans:
         assert read_plan(path).cells()
 
 
-def test_settings_within_their_ranges_are_taken() -> None:
+def test_plan_settings_within_their_ranges_are_accepted() -> None:
     given = {"epochs": 3, "learning_rate": "auto", "layer_decay": 1, "ema": True, "patience": 2}
     (cell,) = cells({**PART, "heads": [{"name": "full", "settings": given}]})
     assert dict(cell.settings) == given
 
 
-def test_one_setting_may_be_of_several_types() -> None:
+def test_plan_setting_of_several_types_is_sorted() -> None:
     """Found in use: a plan with `learning_rate: auto` beside a number could not be ordered."""
     heads = [{"name": "full", "settings": {"learning_rate": rate}} for rate in (0.001, "auto")]
     assert len(cells({**PART, "heads": heads})) == 2

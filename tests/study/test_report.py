@@ -12,23 +12,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from making import failed_record, make_record, make_study
 from PIL import Image
+from study_records import failed_record, make_record, make_study
 
 from page_checks import Page
 from toptune.errors import DataError, StorageError
 from toptune_study import report
-from toptune_study.analysis import Cells, Method, paired_difference
-from toptune_study.contents import all_tables
+from toptune_study.analysis import compare_methods
 from toptune_study.figures import FIGURES
+from toptune_study.frames import Method, records_frame
 from toptune_study.records import Record, read_records, write_record
-from toptune_study.report import readme_table, write_report
+from toptune_study.report import write_report
 from toptune_study.summary import Missing, Summary
-from toptune_study.tables import Head, Table, latex_text, markdown_text, shown
+from toptune_study.tables import Table, all_tables, latex_text, markdown_text, shown
 
 HOSTILE = "<b>&_%$#{}|*`^~\\"
 LITE0 = "efficientnet_lite0"
-TABLES = list(all_tables(Summary(Cells(make_study(["one"])))))
+TABLES = list(all_tables(Summary(records_frame(make_study(["one"])))))
 
 
 def write_study(folder: Path, records: list[Record]) -> Path:
@@ -56,7 +56,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # ------------------------------------------------------------------------------------ whole studies
 
 
-def test_every_file_is_there_and_whole(study: Path) -> None:
+def test_write_report_whole_study_writes_every_file(study: Path) -> None:
     files = contents(study / "report")
     expected = {"index.html"}
     expected |= {f"tables/{name}.{kind}" for name in TABLES for kind in ("md", "csv", "tex")}
@@ -71,7 +71,7 @@ def test_every_file_is_there_and_whole(study: Path) -> None:
     assert (study / "results.parquet").is_file()
 
 
-def test_the_page_needs_nothing_else(study: Path) -> None:
+def test_report_page_links_nothing_but_its_own_files(study: Path) -> None:
     text = (study / "report" / "index.html").read_text()
     page = Page(text)
     assert not {"script", "link", "img", "iframe", "object"} & set(page.tags)
@@ -90,16 +90,16 @@ def test_the_page_needs_nothing_else(study: Path) -> None:
     assert "prefers-color-scheme: dark" in text
 
 
-def test_every_colour_of_a_figure_changes_with_the_page(study: Path) -> None:
+def test_report_page_figures_have_colours_of_the_page(study: Path) -> None:
     text = (study / "report" / "index.html").read_text()
     body = text[text.index("<body>") :]
     assert re.findall(r"(?:fill|stroke): #[0-9a-f]{3,6}", body) == []
 
 
-def test_headline_numbers_are_those_of_the_analysis(study: Path) -> None:
+def test_report_page_headline_is_that_of_the_analysis(study: Path) -> None:
     records = make_study()
     full = Method(LITE0, None, "full", (("epochs", 10), ("learning_rate", 0.001)))
-    found = paired_difference(records, Method(LITE0, "auto", "gaussian"), full)
+    found = compare_methods(records_frame(records), Method(LITE0, "auto", "gaussian"), full)
     text = (study / "report" / "index.html").read_text().replace("−", "-")
     page = Page(text)
     assert f'<span class="value">{len(records)}</span>' in text
@@ -115,7 +115,7 @@ def test_headline_numbers_are_those_of_the_analysis(study: Path) -> None:
     assert "MemoryError: too large" in page.text
 
 
-def test_the_same_records_give_the_same_bytes(study: Path, tmp_path: Path) -> None:
+def test_write_report_same_records_gives_the_same_bytes(study: Path, tmp_path: Path) -> None:
     records = [*make_study(), failed_record(dataset="set0", head="knn")]
     again = write_study(tmp_path / "study", records[::-1])
     page = write_report(again, tmp_path / "elsewhere")
@@ -151,18 +151,17 @@ def _no_png(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_no_png")
 @pytest.mark.parametrize("case", PARTIAL)
-def test_partial_studies_say_what_is_missing(case: str, tmp_path: Path) -> None:
+def test_write_report_partial_study_says_what_is_missing(case: str, tmp_path: Path) -> None:
     folder = write_study(tmp_path / "study", PARTIAL[case])
     page = Page(write_report(folder).read_text())
-    summary = Summary(Cells(PARTIAL[case]))
+    summary = Summary(records_frame(PARTIAL[case]))
     gone = [table.why for table in all_tables(summary).values() if isinstance(table, Missing)]
     assert gone
     for why in gone:
         assert f"Not here yet: {why}." in page.text or why == "no cell failed"
-    assert isinstance(readme_table(folder), str)
 
 
-def test_a_line_with_another_network_is_not_drawn_under_wrong_names() -> None:
+def test_summary_backbones_line_with_another_network_is_left_out() -> None:
     """Found in use: heads with as many networks, but others, shared one line of names."""
     records = make_study()
     for name in {row["dataset"] for row in records}:
@@ -170,15 +169,14 @@ def test_a_line_with_another_network_is_not_drawn_under_wrong_names() -> None:
             make_record(name, "ridge", backbone=backbone, n_test=40, classes=("a", "b", "c"))
             for backbone in (LITE0, "efficientnet_lite1", "resnet18.a1_in1k")
         ]
-    found = Summary(Cells(records)).backbones
+    found = Summary(records_frame(records)).backbones
     assert not isinstance(found, Missing)
-    lines = {tuple(c.method.backbone for c in line) for line in found.lines}
-    assert len(lines) == 1
-    assert not any("resnet18.a1_in1k" in line for line in lines)
+    assert found.table.columns.tolist() == [LITE0, "efficientnet_lite1", "efficientnet_lite2"]
+    assert {method.head for method in found.table.index} == {"gaussian", "logistic"}
 
 
 @pytest.mark.usefixtures("_no_png")
-def test_what_an_earlier_report_had_more_is_removed(tmp_path: Path) -> None:
+def test_write_report_removes_tables_of_an_earlier_report(tmp_path: Path) -> None:
     folder = write_study(tmp_path / "study", PARTIAL["one data set"])
     write_report(folder)
     assert (folder / "report/tables/times.csv").is_file()
@@ -193,7 +191,7 @@ def test_what_an_earlier_report_had_more_is_removed(tmp_path: Path) -> None:
     assert (folder / "report/own.txt").is_file()
 
 
-def test_without_records_there_is_no_report(tmp_path: Path) -> None:
+def test_write_report_without_records_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="has no records: run the study first"):
         write_report(tmp_path)
     folder = write_study(tmp_path / "failed", [failed_record()])
@@ -201,14 +199,14 @@ def test_without_records_there_is_no_report(tmp_path: Path) -> None:
         write_report(folder)
 
 
-def test_where_nothing_can_be_written(tmp_path: Path) -> None:
+def test_write_report_into_a_file_is_refused(tmp_path: Path) -> None:
     folder = write_study(tmp_path / "study", [make_record()])
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="cannot write the report to"):
         write_report(folder, tmp_path / "file")
 
 
-def test_records_that_the_plan_does_not_ask_for_are_left_out(tmp_path: Path) -> None:
+def test_write_report_records_of_other_plans_are_left_out(tmp_path: Path) -> None:
     from toptune_study.plan import read_plan
 
     (tmp_path / "study").mkdir()
@@ -233,7 +231,7 @@ def _add(plan: Path, records: list[Record]) -> Path:
 
 
 @pytest.mark.usefixtures("_no_png")
-def test_hostile_names_stay_text(tmp_path: Path) -> None:
+def test_write_report_hostile_names_stay_text(tmp_path: Path) -> None:
     names = [f"{HOSTILE}{k}" for k in range(7)]
     records = [
         row | {"recalls": {HOSTILE: 1.0}, "processor": HOSTILE, "versions": {HOSTILE: HOSTILE}}
@@ -272,7 +270,7 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
         ("<b>", r"\textless{}b\textgreater{}", "&lt;b&gt;"),
     ],
 )
-def test_escapes(text: str, latex: str, markdown: str) -> None:
+def test_latex_and_markdown_text_escape(text: str, latex: str, markdown: str) -> None:
     assert latex_text(text) == latex
     assert markdown_text(text) == markdown
 
@@ -293,30 +291,17 @@ def test_escapes(text: str, latex: str, markdown: str) -> None:
         (7, "count", "7"),
     ],
 )
-def test_values_for_readers(value: Any, kind: Any, expected: str) -> None:
+def test_shown_formats_values(value: Any, kind: Any, expected: str) -> None:
     assert shown(value, kind) == expected
 
 
-def test_csv_keeps_precision_and_splits_ranges() -> None:
-    table = Table("t", "T", (Head("x"), Head("r", "range")), [("a", (1 / 3, 2.0)), ("b", None)])
-    assert table.csv() == f"x,r low,r high\na,{1 / 3!r},2.0\nb,,\n"
+def test_table_csv_keeps_precision_and_splits_ranges() -> None:
+    table = Table("T", ("data set", "95 % interval"), [("a", (1 / 3, 2.0)), ("b", None)])
+    lines = ["data set,95 % interval low,95 % interval high", f"a,{1 / 3!r},2.0", "b,,", ""]
+    assert table.csv() == "\n".join(lines)
 
 
-# ------------------------------------------------------------------------------------------- README
-
-
-def test_readme_table(study: Path) -> None:
-    text = readme_table(study)
-    assert text.startswith(f"A study of {len(make_study())} training processes on 7 data sets.")
-    assert "points of accuracy (95 % interval" in text
-    assert "times faster" in text
-    assert ".\n\n| method" in text
-    table = [line for line in text.splitlines() if line.startswith("|")]
-    assert "accuracy, mean of 7 data sets" in table[0]
-    assert len(table) == 2 + 5 + 1 + 1  # heads, the last layer, fine-tuning
-
-
-def test_other_ways_to_fine_tune_are_told_on_their_data_sets(tmp_path: Path) -> None:
+def test_methods_table_other_ways_to_fine_tune_are_timed_on_their_data_sets() -> None:
     records = make_study()
     for name in ("set0", "set1", "set2"):
         records.append(
@@ -331,12 +316,9 @@ def test_other_ways_to_fine_tune_are_told_on_their_data_sets(tmp_path: Path) -> 
                 seconds={"decode": 1.0, "select": 100.0, "fit": 59.0},
             )
         )
-    folder = write_study(tmp_path / "study", records)
-    text = readme_table(folder)
-    (line,) = [line for line in text.splitlines() if "learning_rate auto" in line]
-    assert "on 3 data sets: -" in line
-    assert "it took 40.0 times as long" in line  # (1 + 100 + 59) / (3 + 1)
-    methods = all_tables(Summary(Cells(records)))["methods"]
+    methods = all_tables(Summary(records_frame(records)))["methods"]
+    assert isinstance(methods, Table)
     ratios = {row[0]: row[-1] for row in methods.rows}
-    assert ratios["fine-tuning full (learning_rate auto), efficientnet_lite0"] == pytest.approx(40)
+    tuned = ratios["fine-tuning full (learning_rate auto), efficientnet_lite0"]
+    assert tuned == pytest.approx((1 + 100 + 59) / (3 + 1))
     assert ratios["gaussian, many layers, efficientnet_lite0"] is None

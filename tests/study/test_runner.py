@@ -16,9 +16,10 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from study_records import failed_record, make_record
 
 from toptune.errors import DataError, StorageError
-from toptune_study import records, worker
+from toptune_study import worker
 from toptune_study.plan import read_plan
 from toptune_study.records import (
     forget_failed,
@@ -27,7 +28,7 @@ from toptune_study.records import (
     write_record,
     write_results,
 )
-from toptune_study.runner import _divided, run_study, study_status
+from toptune_study.runner import divided, run_study, study_status
 
 MakeStudy = Callable[..., Path]
 
@@ -78,9 +79,7 @@ def run_here(study: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_study_resumes_and_is_that_of_an_unbroken_run(
-    data: Path, make_study: MakeStudy
-) -> None:
+def test_run_study_killed_resumes_to_the_same_records(data: Path, make_study: MakeStudy) -> None:
     whole = make_study(PART, name="whole")
     status = run_study(whole, workers=1)
     assert not status.waiting
@@ -100,7 +99,7 @@ def test_a_killed_study_resumes_and_is_that_of_an_unbroken_run(
 
 
 @pytest.mark.slow
-def test_two_runs_divide_the_cells(data: Path, make_study: MakeStudy) -> None:
+def test_run_study_twice_at_a_time_divides_the_cells(data: Path, make_study: MakeStudy) -> None:
     study = make_study(PART | {"seeds": [0]})
     other = start_run(study)
     run_study(study, workers=1)
@@ -112,7 +111,7 @@ def test_two_runs_divide_the_cells(data: Path, make_study: MakeStudy) -> None:
 
 
 @pytest.mark.slow
-def test_a_worker_that_is_killed_costs_its_cell_only(data: Path, make_study: MakeStudy) -> None:
+def test_run_study_killed_worker_fails_its_cell_only(data: Path, make_study: MakeStudy) -> None:
     study = make_study(TUNING, PART | {"datasets": ["animals3"], "seeds": [0], "sizes": [1.0]})
     (tuning,) = (cell for cell in read_plan(study / "plan.yaml").cells() if cell.fine_tuning)
     process = start_run(study)
@@ -135,7 +134,7 @@ def test_a_worker_that_is_killed_costs_its_cell_only(data: Path, make_study: Mak
     assert not status.waiting
 
 
-def test_a_failed_cell_does_not_stop_the_others(data: Path, make_study: MakeStudy) -> None:
+def test_worker_failed_cell_does_not_stop_the_others(data: Path, make_study: MakeStudy) -> None:
     part = {"datasets": ["animals3"], "heads": ["centroid", "ridge"]}
     study = make_study(part, part | {"backbones": ["no_such_net.in1k"]})
     run_here(study)
@@ -143,9 +142,9 @@ def test_a_failed_cell_does_not_stop_the_others(data: Path, make_study: MakeStud
     assert not status.waiting
     assert sorted(record["head"] for record in status.failed) == ["centroid", "ridge"]
     assert all("no_such_net" in record["error"] for record in status.failed)
-    assert status.by("backbone") == {
-        "efficientnet_lite0": (2, 0, 2),
-        "no_such_net.in1k": (0, 2, 2),
+    assert status.counts("backbone").to_dict("index") == {
+        "efficientnet_lite0": {"done": 2, "failed": 0, "cells": 2},
+        "no_such_net.in1k": {"done": 0, "failed": 2, "cells": 2},
     }
     old = {path: path.read_bytes() for path in (study / "records").iterdir()}
     run_here(study)  # what failed stays failed until it is asked for
@@ -160,7 +159,7 @@ def test_a_failed_cell_does_not_stop_the_others(data: Path, make_study: MakeStud
     assert forget_failed(study, failed) == 0
 
 
-def test_changed_images_are_noticed(data: Path, make_study: MakeStudy) -> None:
+def test_run_study_changed_images_are_refused(data: Path, make_study: MakeStudy) -> None:
     part = {"datasets": ["animals3"], "heads": ["centroid"]}
     study = make_study(part)
     run_here(study)
@@ -170,7 +169,7 @@ def test_changed_images_are_noticed(data: Path, make_study: MakeStudy) -> None:
         run_study(study, workers=1)
 
 
-def test_a_plan_that_grows_runs_what_is_new(data: Path, make_study: MakeStudy) -> None:
+def test_study_status_larger_plan_waits_for_what_is_new(data: Path, make_study: MakeStudy) -> None:
     part = {"datasets": ["animals3"], "heads": ["centroid"]}
     study = make_study(part)
     run_here(study)
@@ -179,7 +178,7 @@ def test_a_plan_that_grows_runs_what_is_new(data: Path, make_study: MakeStudy) -
     assert (len(status.waiting), len(status.records), status.other) == (1, 0, 1)
 
 
-def test_absent_data_sets_are_left_and_named(data: Path, make_study: MakeStudy) -> None:
+def test_run_study_absent_data_sets_are_named(data: Path, make_study: MakeStudy) -> None:
     study = make_study({"datasets": ["animals3", "brain_mri"], "heads": ["centroid"]})
     run_here(study)
     status = run_study(study)  # which finds nothing to do
@@ -191,36 +190,35 @@ def test_absent_data_sets_are_left_and_named(data: Path, make_study: MakeStudy) 
         run_study(study, heads=["svc"])
 
 
-def test_a_full_disk_stops_the_study(
+def test_worker_full_disk_stops_and_resumes(
     data: Path, make_study: MakeStudy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = make_study({"datasets": ["animals3"], "heads": FAST})
-    real = records._write
-    written = []
+    replace, written = Path.replace, []
 
-    def full(path: Path, content: bytes) -> None:
+    def full(path: Path, target: Path) -> Path:
         if len(written) == 2:
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
-        written.append(path)
-        real(path, content)
+        written.extend([target] if target.suffix == ".json" else [])
+        return replace(path, target)
 
-    monkeypatch.setattr(records, "_write", full)
+    monkeypatch.setattr(Path, "replace", full)
     with pytest.raises(StorageError, match="No space left on device"):
         run_here(study)
     assert len(read_records(study)) == 2  # nothing half written
-    monkeypatch.setattr(records, "_write", real)
+    monkeypatch.setattr(Path, "replace", replace)
     run_here(study)
     assert len(read_records(study)) == 4
 
 
-def test_a_worker_without_storage_ends_the_run(data: Path, make_study: MakeStudy) -> None:
+def test_run_study_without_storage_ends(data: Path, make_study: MakeStudy) -> None:
     study = make_study({"datasets": ["animals3"], "heads": ["centroid"]})
     (study / "records").write_text("a file where the folder of records has to be")
     with pytest.raises(StorageError, match=r"the study stops, and can be resumed: .*records"):
         run_study(study, workers=1)
 
 
-def test_records_survive_parquet(tmp_path: Path) -> None:
+def test_write_results_records_survive_parquet(tmp_path: Path) -> None:
     first = {
         "id": "a" * 16,
         "settings": {"epochs": 3},
@@ -247,7 +245,7 @@ def test_records_survive_parquet(tmp_path: Path) -> None:
     assert read_records(tmp_path).keys() == {"a" * 16}  # it was deleted, and is to run again
 
 
-def test_a_copy_with_the_table_alone_goes_on(data: Path, make_study: MakeStudy) -> None:
+def test_worker_copy_with_the_table_alone_goes_on(data: Path, make_study: MakeStudy) -> None:
     part = {"datasets": ["animals3"], "heads": ["centroid"]}
     study = make_study(part)
     run_here(study)
@@ -262,7 +260,7 @@ def test_a_copy_with_the_table_alone_goes_on(data: Path, make_study: MakeStudy) 
     assert before.items() <= after.items()
 
 
-def test_damaged_records_are_named(tmp_path: Path) -> None:
+def test_read_records_damaged_files_are_named(tmp_path: Path) -> None:
     write_record(tmp_path, {"id": "a" * 16, "error": None})
     path = tmp_path / "records" / f"{'a' * 16}.json"
     path.write_text(path.read_text()[:10])
@@ -277,10 +275,18 @@ def test_damaged_records_are_named(tmp_path: Path) -> None:
         read_records(tmp_path)
 
 
-def test_processors_are_divided(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("toptune_study.runner._processors", lambda: [2, 3, 5, 7])
-    assert _divided(2) == [[2, 5], [3, 7]]
-    assert _divided(3) == [[2, 7], [3], [5]]
-    assert _divided(5) == [[2], [3], [5], [7], [2]]
+def test_divided_processors_are_even_or_shared() -> None:
+    have = [2, 3, 5, 7]
+    assert divided(have, 2) == [[2, 5], [3, 7]]
+    assert divided(have, 3) == [[2, 7], [3], [5]]
+    assert divided(have, 5) == [[2], [3], [5], [7], [2]]
     with pytest.raises(ValueError, match="workers must be >= 1, got 0"):
-        _divided(0)
+        divided(have, 0)
+
+
+def test_write_results_failed_record_first_takes_nothing_from_the_others(tmp_path: Path) -> None:
+    records = [failed_record(dataset="a"), make_record("b", energy_kwh=0.5), make_record("c")]
+    write_results(tmp_path, records)
+    found = read_records(tmp_path)
+    for record in records:
+        assert record.items() <= found[record["id"]].items()

@@ -85,6 +85,11 @@ MOVED: dict[str, tuple[str, ...]] = {
     "report.feature_map": ("reports.model.compute",),
     "report.figures": ("reports.model.page",),
     "study": ("toptune_study",),
+    "study.analysis": ("toptune_study.analysis", "toptune_study.frames"),
+    "study.contents": ("toptune_study.tables",),
+    "study.costs": ("toptune_study.analysis", "toptune_study.frames"),
+    "study.methods": ("toptune_study.frames",),
+    "study.scores": ("toptune_study.frames", "toptune_study.analysis"),
     "tasks.label_evaluation": ("evaluation.multilabel",),
     "tasks.number_evaluation": ("evaluation.regression",),
     "tensor_file": ("runtime.tensor_file",),
@@ -106,6 +111,12 @@ RENAMED: dict[str, str] = {
     "compare.comparison.Curve": "reports.learning_curve.LearningCurve",
     "explain.Support": "model.explanation.attribution.Attribution",
     "explain.support.Support": "model.explanation.attribution.Attribution",
+    "study.analysis.LeaveOneOut": "toptune_study.analysis.LeaveOneOutBias",
+    "study.analysis.PairedDifference": "toptune_study.analysis.MethodDifference",
+    "study.analysis.leave_one_out": "toptune_study.analysis.leave_one_out_bias",
+    "study.analysis.paired_difference": "toptune_study.analysis.compare_methods",
+    "study.analysis.ranking": "toptune_study.analysis.rank_methods",
+    "study.runner.Status": "toptune_study.runner.StudyStatus",
 }
 
 # Class -> old method or attribute -> the new one. The class is decorated with `with_old_methods`.

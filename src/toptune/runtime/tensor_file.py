@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from toptune.errors import ModelFileError, StorageError
+from toptune.runtime.atomic import write_atomically
 
 _KEY = "toptune"
 
@@ -59,22 +59,7 @@ def save_tensors(
         content = save(arrays, metadata={_KEY: text})
     except SafetensorError as error:  # the format limits the size of the document
         raise StorageError(f"cannot write {target}: {error}") from error
-    try:
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".part")
-    except OSError as error:
-        raise StorageError(f"cannot write {target}: {error.strerror}") from error
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        # mkstemp makes private files; this one gets the permissions of any new file.
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(temporary).chmod(0o666 & ~umask)
-        Path(temporary).replace(target)
-    except OSError as error:
-        raise StorageError(f"cannot write {target}: {error.strerror}") from error
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    write_atomically(target, content)
 
 
 def load_tensors(
