@@ -20,7 +20,6 @@ NAMED_TUPLE = {"_asdict", "_fields", "_make", "_replace"}
 
 KNOWN: dict[str, set[str]] = {
     "long files": {
-        "src/toptune/features/backbones.py",
         "src/toptune/kernel/base.py",
         "src/toptune/kernel/estimators.py",
         "src/toptune/model/updates.py",
@@ -109,7 +108,6 @@ KNOWN: dict[str, set[str]] = {
         "src/toptune/tuner.py: _task",
     },
     "ladders": {
-        "src/toptune/features/engines.py: _OpenVINOElseTorch",
         "src/toptune/images/reading.py: UnreadableImage",
         "src/toptune/kernel/changing.py: ChangeableClassifier",
         "src/toptune/kernel/estimators.py: KernelClassifier",

@@ -18,7 +18,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from toptune.errors import DataError
-from toptune.features.embedded import EMBEDDED
+from toptune.features.backbones import EMBEDDED
 from toptune_study.datasets import dataset_info
 from toptune_study.heads import FINE_TUNING, HEADS, check_head
 

@@ -92,7 +92,7 @@ def test_a_network_within_a_budget(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from toptune.features.backbones import BackboneInfo
+    from toptune.features.catalogue import BackboneInfo
     from toptune.model import backbone_selection as backbone_choice
 
     row = BackboneInfo(tiny_name, True, 96, (160, 160), "file")

@@ -6,6 +6,7 @@ import json
 import pickle
 import shutil
 import socket
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -89,14 +90,14 @@ def test_the_weights_hash_does_not_depend_on_the_order_in_the_file(
     torch.save(turned, tmp_path / "turned.pth")
     other = load_backbone(f"test_resnet={tmp_path / 'turned.pth'}")
     assert other.weights_sha256 == tiny.weights_sha256
-    assert backbones._hash_tensors(turned) == backbones._hash_tensors(load_file(tiny_file))
+    assert backbones.hash_tensors(turned) == backbones.hash_tensors(load_file(tiny_file))
 
 
 def test_the_same_weights_in_another_architecture_have_another_spec(lite0: Backbone) -> None:
     """The two padding variants of EfficientNet have the same tensors."""
     module = timm.create_model("efficientnet_lite0", num_classes=0)
     module.load_state_dict(lite0.module.state_dict())
-    other = backbones._frozen("other", "efficientnet_lite0", module)
+    other = backbones.build_backbone("other", "efficientnet_lite0", module)
     assert other.weights_sha256 == lite0.weights_sha256
     assert other.spec() != lite0.spec()
 
@@ -273,7 +274,7 @@ def test_without_a_connection_it_fails_at_once(
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(socket, "create_connection", unreachable)
     monkeypatch.setattr(timm, "create_model", lambda *a, **k: pytest.fail("asked the hub"))
-    monkeypatch.setattr(backbones.urllib.request, "getproxies", dict)
+    monkeypatch.setattr(urllib.request, "getproxies", dict)
     with pytest.raises(BackboneError, match=r"not on this machine.*cannot be reached"):
         load_backbone(HUB_NAME)
 

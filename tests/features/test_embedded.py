@@ -14,8 +14,8 @@ import torch
 from scipy.special import log_softmax, logsumexp
 
 from toptune.errors import BackboneError
-from toptune.features import embedded, list_backbones, load_backbone
-from toptune.features.embedded import EMBEDDED, load_embedded
+from toptune.features import list_backbones, load_backbone
+from toptune.features.backbones import EMBEDDED, load_embedded
 from toptune.images import Geometry, decode
 
 #: ImageNet classes that are right for each photograph.
@@ -106,7 +106,7 @@ def fake_package(folder: Path, monkeypatch: pytest.MonkeyPatch, content: bytes) 
     (folder / "fake_weights" / "__init__.py").touch()
     monkeypatch.syspath_prepend(str(folder))
     fake = dataclasses.replace(known, package="fake_weights")
-    monkeypatch.setitem(embedded.EMBEDDED, "efficientnet_lite0", fake)
+    monkeypatch.setitem(EMBEDDED, "efficientnet_lite0", fake)
 
 
 def test_another_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,7 +122,7 @@ def test_another_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     known = dataclasses.replace(EMBEDDED["efficientnet_lite1"], package="no_such_package")
-    monkeypatch.setitem(embedded.EMBEDDED, "efficientnet_lite1", known)
+    monkeypatch.setitem(EMBEDDED, "efficientnet_lite1", known)
     assert "no_such_package" not in sys.modules
     with pytest.raises(BackboneError, match="lite1 are missing: pip install no-such-package"):
         load_backbone("efficientnet_lite1")
@@ -132,6 +132,6 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_architecture_with_other_tensors_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     known = dataclasses.replace(EMBEDDED["efficientnet_lite0"], architecture="tf_efficientnet_b0")
-    monkeypatch.setitem(embedded.EMBEDDED, "efficientnet_lite0", known)
+    monkeypatch.setitem(EMBEDDED, "efficientnet_lite0", known)
     with pytest.raises(BackboneError, match=r"timm .* is not supported"):
         load_backbone("efficientnet_lite0")

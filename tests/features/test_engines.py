@@ -226,8 +226,6 @@ def test_the_choice_without_cuda(tiny: Backbone) -> None:
     capabilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     expected = "bfloat16" if "BF16" in capabilities else "float32"
     assert make_engine(tiny).precision == expected
-    assert make_engine(tiny, kind="torch").name == "PyTorch"
-    assert make_engine(tiny, kind="torch").precision == "float32"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="here CUDA would be chosen")
@@ -245,7 +243,7 @@ def test_a_network_that_openvino_cannot_run_is_run_by_pytorch(
     assert engine.name == "PyTorch"
     assert least_cosine(found, reference(tiny, pixels)) > 0.9999
     with pytest.raises(RuntimeError, match="frobnicate"):
-        run(make_engine(tiny, kind="openvino", precision="float32"), pixels)
+        run(OpenVINOEngine(tiny), pixels)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="here CUDA would be chosen")
@@ -260,9 +258,7 @@ def test_an_error_without_text_is_named_by_its_type(
         run(make_engine(tiny), np.zeros((1, 160, 160, 3), np.uint8))
 
 
-def test_unknown_choices_are_named(tiny: Backbone) -> None:
-    with pytest.raises(ValueError, match="kind must be auto, openvino or torch, got 'onnx'"):
-        make_engine(tiny, kind="onnx")  # type: ignore[arg-type]
+def test_make_engine_unknown_precision_is_named(tiny: Backbone) -> None:
     with pytest.raises(ValueError, match=r"precision must be .* got 'int8'"):
         make_engine(tiny, precision="int8")  # type: ignore[arg-type]
 

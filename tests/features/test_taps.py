@@ -16,8 +16,7 @@ from torch import nn
 
 from toptune.errors import BackboneError
 from toptune.features import Backbone, OpenVINOEngine, load_backbone
-from toptune.features.backbones import View
-from toptune.features.embedded import AUTO_LAYERS
+from toptune.features.backbones import AUTO_LAYERS, View
 from toptune.features.taps import PROJECTED_CHANNELS, Tap, TappedNetwork, parse_layers
 from toptune.images import decode
 

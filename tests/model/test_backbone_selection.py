@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from toptune import TopTuner
 from toptune.errors import BackboneError, DataError, DataWarning
 from toptune.features import Backbone, Engine, TorchEngine, load_backbone
-from toptune.features.backbones import BackboneInfo
+from toptune.features.catalogue import BackboneInfo
 from toptune.images import ImageSet, from_arrays
 from toptune.model import backbone_selection as backbone_choice
 from toptune.model.backbone_selection import BackboneScore, choose_backbone, compare_backbones

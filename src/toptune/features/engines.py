@@ -33,7 +33,6 @@ from toptune.errors import BackboneError, DataWarning
 from toptune.features.backbones import Backbone
 
 Precision = Literal["auto", "float32", "bfloat16"]
-Kind = Literal["auto", "openvino", "torch"]
 
 # Measured on two cores with EfficientNet-Lite 0: sizes 1 to 8 are equally fast, larger ones slower
 # (their activations leave the processor's cache) and slow to compile.
@@ -81,8 +80,7 @@ class Engine(ABC):
     def prepare(self) -> None:
         """Convert and compile the network now, by a black image, not when `run` is first called."""
         height, width = self.backbone.preprocessing.geometry.size
-        for _ in self.run([np.zeros((1, height, width, 3), np.uint8)]):
-            pass
+        list(self.run([np.zeros((1, height, width, 3), np.uint8)]))
 
     def _filled(self, batch: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """`batch` with rows of zeros up to the size that the engine runs."""
@@ -107,6 +105,8 @@ class OpenVINOEngine(Engine):
         Images per request.
     cache : Path or None
         Folder that keeps the converted network; converting takes some seconds, reading it little.
+    fallback : Engine, optional
+        What runs the network, with a warning, where OpenVINO cannot convert it.
     """
 
     name = "OpenVINO"
@@ -119,18 +119,35 @@ class OpenVINOEngine(Engine):
         precision: str = "float32",
         batch_size: int = _OPENVINO_BATCH,
         cache: Path | None = None,
+        fallback: Engine | None = None,
     ) -> None:
         self.backbone = backbone
         self.precision = precision
         self.batch_size = batch_size
         self.cache = cache
+        self.fallback = fallback
 
     def run(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
         """Compute features; see `Engine.run`."""
-        given = self._if_any(batches)
-        if given is None:
+        rest = iter(batches)
+        first = next(rest, None)
+        if first is None:  # nothing need be built
             return
-        compiled = self._compiled
+        given = chain([first], rest)
+        try:
+            compiled = self._compiled
+        except (RuntimeError, TypeError, OpConversionFailure) as error:
+            if self.fallback is None:
+                raise
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            warnings.warn(
+                f"OpenVINO cannot run {self.backbone.name}, so PyTorch does, more slowly: {reason}",
+                DataWarning,
+                stacklevel=2,
+            )
+            self.name = self.fallback.name
+            yield from self.fallback.run(given)
+            return
         n_requests = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
         idle = [compiled.create_infer_request() for _ in range(n_requests)]
         busy: deque[tuple[Any, int]] = deque()
@@ -147,13 +164,6 @@ class OpenVINOEngine(Engine):
         finally:
             for request, _ in busy:  # a request must not outlive its input
                 request.wait()
-
-    @staticmethod
-    def _if_any(batches: Iterable[NDArray[np.uint8]]) -> Iterable[NDArray[np.uint8]] | None:
-        """`batches`, or None if there are none: nothing need be built for them."""
-        rest = iter(batches)
-        first = next(rest, None)
-        return None if first is None else chain([first], rest)
 
     @staticmethod
     def _finish(busy: deque[tuple[Any, int]], idle: list[Any]) -> NDArray[np.float32]:
@@ -289,46 +299,18 @@ class TorchEngine(Engine):
         )
 
 
-class _OpenVINOElseTorch(OpenVINOEngine):
-    """OpenVINO, and PyTorch for the few networks that OpenVINO cannot convert."""
-
-    def run(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
-        given = self._if_any(batches)
-        if given is None:
-            return
-        try:
-            self._compiled  # noqa: B018
-        except (RuntimeError, TypeError, OpConversionFailure) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            warnings.warn(
-                f"OpenVINO cannot run {self.backbone.name}, so PyTorch does, more slowly: {reason}",
-                DataWarning,
-                stacklevel=2,
-            )
-            reference = TorchEngine(
-                self.backbone, precision=self.precision, batch_size=self.batch_size
-            )
-            self.name = reference.name
-            yield from reference.run(given)
-            return
-        yield from super().run(given)
-
-
 def make_engine(
     backbone: Backbone,
     *,
-    kind: Kind = "auto",
     precision: Precision = "auto",
     cache: Path | None = None,
 ) -> Engine:
-    """Choose what runs a network on this machine.
+    """Choose what runs a network: PyTorch where there is CUDA, else OpenVINO.
 
     Parameters
     ----------
     backbone : Backbone
         Network.
-    kind : {"auto", "openvino", "torch"}, default="auto"
-        Library. "auto" is PyTorch where there is CUDA, else OpenVINO.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
         "auto" is bfloat16 where the processor has it.
     cache : Path or None
@@ -344,23 +326,17 @@ def make_engine(
     BackboneError
         If the processor has no bfloat16 and it was asked for.
     ValueError
-        For other values of kind or precision.
+        For another precision.
     """
-    if kind not in ("auto", "openvino", "torch"):
-        raise ValueError(f"kind must be auto, openvino or torch, got {kind!r}")
     if precision not in ("auto", "float32", "bfloat16"):
         raise ValueError(f"precision must be auto, float32 or bfloat16, got {precision!r}")
-    if kind != "openvino" and torch.cuda.is_available():
+    if torch.cuda.is_available():
         chosen = _precision(precision, has_bfloat16=torch.cuda.is_bf16_supported())
         return TorchEngine(backbone, device="cuda", precision=chosen)
-    if kind == "torch":
-        # The reference: autocast to bfloat16 works on every processor, but is asked for by name.
-        return TorchEngine(backbone, precision="float32" if precision == "auto" else precision)
     capabilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     chosen = _precision(precision, has_bfloat16="BF16" in capabilities)
-    if kind == "openvino":
-        return OpenVINOEngine(backbone, precision=chosen, cache=cache)
-    return _OpenVINOElseTorch(backbone, precision=chosen, cache=cache)
+    reference = TorchEngine(backbone, precision=chosen, batch_size=_OPENVINO_BATCH)
+    return OpenVINOEngine(backbone, precision=chosen, cache=cache, fallback=reference)
 
 
 def _precision(wanted: str, *, has_bfloat16: bool) -> str:

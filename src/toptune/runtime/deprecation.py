@@ -44,6 +44,7 @@ MOVED: dict[str, tuple[str, ...]] = {
     "explain.page": ("reports.explanation",),
     "explain.support": ("model.explanation.attribution",),
     "extracting": ("model.extracting",),
+    "features.embedded": ("features.backbones",),
     "features.pixels": ("features.extract",),
     "features.provenance": ("features.store",),
     "finetune": ("finetuning.estimator",),
