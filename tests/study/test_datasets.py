@@ -62,7 +62,7 @@ def numbered(classes: Iterable[str], n: int, *, below: str = "") -> list[str]:
 # ------------------------------------------------------------------------------------- the registry
 
 
-def test_the_registry_has_the_data_sets_of_a_study() -> None:
+def test_registry_has_the_data_sets_of_a_study() -> None:
     known = registry()
     assert len(known) >= 32 + 16
     assert {"cifar10", "elpv_grades", "digits", "flowers102", "beans"} <= known.keys()
@@ -72,7 +72,7 @@ def test_the_registry_has_the_data_sets_of_a_study() -> None:
 
 
 @pytest.mark.parametrize("name", registry())
-def test_every_entry_says_what_a_reader_wants_to_know(name: str) -> None:
+def test_dataset_info_every_entry_is_described(name: str) -> None:
     info = dataset_info(name)
     assert info.images >= 10 * info.classes
     assert info.title[0].isupper() or info.title[0].isdigit()
@@ -81,14 +81,14 @@ def test_every_entry_says_what_a_reader_wants_to_know(name: str) -> None:
         assert any(part.strip().isdigit() for part in info.citation.split(","))
 
 
-def test_at_least_sixteen_can_be_fetched() -> None:
+def test_registry_sixteen_can_be_fetched() -> None:
     assert sum(info.fetch is not None for info in registry().values()) >= 16
 
 
 @pytest.mark.parametrize(
     "name", [n for n, info in registry().items() if info.fetch and info.fetch.library != "datasets"]
 )
-def test_torchvision_takes_the_arguments_of_every_split(name: str) -> None:
+def test_registry_fetch_arguments_are_those_of_torchvision(name: str) -> None:
     fetch = dataset_info(name).fetch
     assert fetch is not None
     signature = inspect.signature(getattr(torchvision.datasets, fetch.name))
@@ -121,20 +121,20 @@ def test_torchvision_takes_the_arguments_of_every_split(name: str) -> None:
         ({"fetch": {"library": "wget", "name": "X", "whole": [{}]}}, "library"),
     ],
 )
-def test_entries_that_are_refused(change: dict[str, Any], message: str) -> None:
+def test_parse_registry_wrong_entry_is_refused(change: dict[str, Any], message: str) -> None:
     assert list(parse_registry(as_yaml(ENTRY))) == ["things"]
     with pytest.raises(ValueError, match=message):
         parse_registry(as_yaml(ENTRY | change))
 
 
-def test_missing_keys_and_repeated_names_are_refused() -> None:
+def test_parse_registry_missing_key_or_repeated_name_is_refused() -> None:
     with pytest.raises(ValueError, match="licence"):
         parse_registry(as_yaml({k: v for k, v in ENTRY.items() if k != "licence"}))
     with pytest.raises(ValueError, match="two data sets called things"):
         parse_registry(as_yaml(ENTRY, ENTRY | {"title": "More things"}))
 
 
-def test_an_unknown_name_is_told_the_known_ones() -> None:
+def test_dataset_info_unknown_name_lists_the_known_ones() -> None:
     for ask in (dataset_info, load_dataset, local_folder, whereabouts):
         with pytest.raises(DataError, match="unknown data set 'cifar'; known are cifar10, "):
             ask("cifar")
@@ -143,7 +143,7 @@ def test_an_unknown_name_is_told_the_known_ones() -> None:
 # -------------------------------------------------------------------------------------- where it is
 
 
-def test_nothing_is_here_without_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whereabouts_without_the_variable_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TOPTUNE_DATA", raising=False)
     assert local_folder("cifar10") is None
     found = whereabouts("cifar10")
@@ -157,7 +157,7 @@ def test_nothing_is_here_without_the_variable(monkeypatch: pytest.MonkeyPatch) -
     assert "cifar10/CLASS/FILE" in str(told.value)
 
 
-def test_a_folder_that_is_not_there_is_named(
+def test_load_dataset_missing_folder_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TOPTUNE_DATA", str(tmp_path / "data"))
@@ -171,7 +171,9 @@ def test_a_folder_that_is_not_there_is_named(
         load_dataset("wbc")
 
 
-def test_how_to_fetch_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_load_dataset_fetchable_names_the_command(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("TOPTUNE_DATA", str(tmp_path))
     found = whereabouts("flowers102")
     assert (found.state, found.where) == ("fetchable", "torchvision: Flowers102")
@@ -179,7 +181,7 @@ def test_how_to_fetch_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
         load_dataset("flowers102")
 
 
-def test_packages_are_here_and_local_copies_count_before_them(
+def test_load_dataset_local_copy_counts_before_a_package(
     tree: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("TOPTUNE_DATA", raising=False)
@@ -194,7 +196,7 @@ def test_packages_are_here_and_local_copies_count_before_them(
     assert (whereabouts("flowers102").state, local_folder("flowers102")) == ("here", fetchable)
 
 
-def test_a_package_that_is_absent_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whereabouts_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TOPTUNE_DATA", raising=False)
     monkeypatch.setattr(datasets, "find_spec", lambda _: None)
     found = whereabouts("elpv_types")
@@ -202,7 +204,9 @@ def test_a_package_that_is_absent_is_named(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("name", ["elpv_grades", "elpv_types"])
-def test_solar_cells_are_as_the_registry_says(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_load_dataset_solar_cells_are_as_registered(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("elpv_dataset")
     monkeypatch.delenv("TOPTUNE_DATA", raising=False)
     found = load_dataset(name)
@@ -213,7 +217,7 @@ def test_solar_cells_are_as_the_registry_says(name: str, monkeypatch: pytest.Mon
 # -------------------------------------------------------------------------------- splits and groups
 
 
-def test_the_own_split_is_taken_whatever_the_seed(tree: Callable[..., Path]) -> None:
+def test_split_own_is_the_same_for_any_seed(tree: Callable[..., Path]) -> None:
     files = numbered(("ant", "bee"), 3, below="train/") + numbered(("ant", "bee"), 2, below="test/")
     tree("cifar10", files + numbered(("ant", "bee"), 5, below="val/"))
     found = load_dataset("cifar10")
@@ -224,7 +228,7 @@ def test_the_own_split_is_taken_whatever_the_seed(tree: Callable[..., Path]) -> 
     assert len(found.images) == 10  # without the validation part
 
 
-def test_validation_images_are_tested_on_where_there_is_no_test_part(
+def test_split_without_test_part_tests_on_validation_images(
     tree: Callable[..., Path],
 ) -> None:
     tree("hymenoptera", ["train/ants/1.png", "train/bees/1.png", "val/ants/2.png"])
@@ -233,7 +237,7 @@ def test_validation_images_are_tested_on_where_there_is_no_test_part(
     assert [found.images.ids[i] for i in test] == ["val/ants/2.png"]
 
 
-def test_a_random_split_is_stratified_and_drawn_with_the_seed(tree: Callable[..., Path]) -> None:
+def test_split_random_is_stratified_and_seeded(tree: Callable[..., Path]) -> None:
     tree("pokemon4", numbered("abcd", 10))
     found = load_dataset("pokemon4")
     train, test = found.split(seed=0)
@@ -258,7 +262,7 @@ GROUPED = {
 
 
 @pytest.mark.parametrize("name", GROUPED)
-def test_groups_are_read_from_the_names_of_files(name: str, tree: Callable[..., Path]) -> None:
+def test_load_dataset_groups_are_read_from_file_names(name: str, tree: Callable[..., Path]) -> None:
     first, twin, other = GROUPED[name]
     tree(name, [f"train/a/{first}", f"train/a/{twin}", f"test/a/{other}", f"train/b/{first}"])
     found = load_dataset(name)
@@ -269,13 +273,13 @@ def test_groups_are_read_from_the_names_of_files(name: str, tree: Callable[..., 
     assert same == (not dataset_info(name).group_in_class)
 
 
-def test_a_group_on_both_sides_of_the_own_split_is_an_error(tree: Callable[..., Path]) -> None:
+def test_load_dataset_group_in_both_parts_is_refused(tree: Callable[..., Path]) -> None:
     tree("eth80", ["train/apple/apple1-000-000.png", "test/apple/apple1-045-180.png"])
     with pytest.raises(DataError, match="the group apple1 is in the training and the test part"):
         load_dataset("eth80")
 
 
-def test_numbers_that_lie_near_each_other_are_one_group(tree: Callable[..., Path]) -> None:
+def test_load_dataset_near_numbers_are_one_group(tree: Callable[..., Path]) -> None:
     near = ["train/free/exp1_num_100.png", "train/free/exp2_num_2700.png"]
     tree("magnetic_tile", [*near, "test/free/exp1_num_5301.png", "train/crack/exp1_num_9000.png"])
     groups = load_dataset("magnetic_tile").images.groups
@@ -284,7 +288,7 @@ def test_numbers_that_lie_near_each_other_are_one_group(tree: Callable[..., Path
     assert len(set(groups)) == 3
 
 
-def test_groups_that_are_named_make_the_test_part(tree: Callable[..., Path]) -> None:
+def test_load_dataset_test_groups_make_the_test_part(tree: Callable[..., Path]) -> None:
     tree("omniglot67", [f"{c}/0{c}_{writer:02}.png" for c in "12" for writer in range(1, 21)])
     found = load_dataset("omniglot67")
     train, test = found.split(seed=0)
@@ -295,7 +299,7 @@ def test_groups_that_are_named_make_the_test_part(tree: Callable[..., Path]) -> 
     assert len(train) + len(test) == 40
 
 
-def test_random_splits_keep_groups_together(tree: Callable[..., Path]) -> None:
+def test_split_random_keeps_groups_whole(tree: Callable[..., Path]) -> None:
     tree("pokemon4", numbered("ab", 20))
     found = load_dataset("pokemon4")
     groups = np.array([str(k // 2) for k in range(40)])
@@ -306,13 +310,13 @@ def test_random_splits_keep_groups_together(tree: Callable[..., Path]) -> None:
         assert len(test) == pytest.approx(12, abs=2)
 
 
-def test_a_file_that_names_no_group_is_an_error(tree: Callable[..., Path]) -> None:
+def test_load_dataset_file_without_group_is_refused(tree: Callable[..., Path]) -> None:
     tree("eth80", ["train/apple/apple1-000-000.png", "test/apple/picture.png"])
     with pytest.raises(DataError, match=r"eth80: the name of picture\.png does not say what group"):
         load_dataset("eth80")
 
 
-def test_a_folder_with_another_split_than_the_registry_is_an_error(
+def test_load_dataset_other_split_than_registered_is_refused(
     tree: Callable[..., Path],
 ) -> None:
     tree("cifar10", numbered("ab", 2))
@@ -349,14 +353,14 @@ CHANGES: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_the_hash_changes_with(change: str, small: Path) -> None:
+def test_content_hash_changed_images_differ(change: str, small: Path) -> None:
     before = load_dataset("cifar10").content_hash()
     assert load_dataset("cifar10").content_hash() == before
     CHANGES[change](small)
     assert load_dataset("cifar10").content_hash() != before
 
 
-def test_the_hash_changes_with_the_groups(small: Path) -> None:
+def test_content_hash_other_groups_differ(small: Path) -> None:
     found = load_dataset("cifar10")
 
     def grouped(*names: str) -> Dataset:
@@ -366,7 +370,7 @@ def test_the_hash_changes_with_the_groups(small: Path) -> None:
     assert len(hashes | {found.content_hash()}) == 3
 
 
-def test_the_hash_does_not_depend_on_the_place(
+def test_content_hash_other_place_is_the_same(
     small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = load_dataset("cifar10").content_hash()

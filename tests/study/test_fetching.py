@@ -106,7 +106,7 @@ def files(folder: Path) -> list[str]:
 # ---------------------------------------------------------------------------------- what is written
 
 
-def test_splits_become_folders_that_are_found_as_a_local_copy(
+def test_fetch_dataset_splits_become_a_local_copy(
     things: Callable[[type], Path], capfd: pytest.CaptureFixture[str]
 ) -> None:
     root = things(Things)
@@ -130,7 +130,7 @@ def test_splits_become_folders_that_are_found_as_a_local_copy(
     assert "downloading" in printed.err
 
 
-def test_what_is_here_is_not_fetched_again(things: Callable[[type], Path]) -> None:
+def test_fetch_dataset_local_copy_is_not_fetched_again(things: Callable[[type], Path]) -> None:
     class Once(Things):
         def __init__(self, *_: Any, **__: Any) -> None:
             raise AssertionError("fetched")
@@ -140,13 +140,15 @@ def test_what_is_here_is_not_fetched_again(things: Callable[[type], Path]) -> No
     assert fetch_dataset("things") == root / "things"
 
 
-def test_another_folder_may_be_named(things: Callable[[type], Path], tmp_path: Path) -> None:
+def test_fetch_dataset_other_root_is_used(things: Callable[[type], Path], tmp_path: Path) -> None:
     root = things(Things)
     assert fetch_dataset("things", tmp_path / "other") == tmp_path / "other/things"
     assert not root.exists()
 
 
-def test_a_real_class_of_torchvision_without_splits(known: Callable[..., None], data: Path) -> None:
+def test_fetch_dataset_torchvision_without_splits_becomes_classes(
+    known: Callable[..., None], data: Path
+) -> None:
     """FakeData draws its images; it has no `root` and no `download`, so these are left out."""
 
     class Drawn(torchvision.datasets.FakeData):
@@ -181,7 +183,7 @@ def idx(values: np.ndarray) -> bytes:
     return header + values.astype(np.uint8).tobytes()
 
 
-def test_mnist_from_hand_written_files(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fetch_dataset_mnist_files_become_png(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The registry's entry and torchvision's class; the download is that of two small files."""
     rng = np.random.default_rng(0)
     pixels = {s: rng.integers(0, 256, (n, 28, 28)) for s, n in (("train", 20), ("t10k", 10))}
@@ -204,7 +206,7 @@ def test_mnist_from_hand_written_files(data: Path, monkeypatch: pytest.MonkeyPat
         assert np.array_equal(np.asarray(image), pixels["t10k"][3])
 
 
-def test_files_are_copied_as_they_are_and_tell_their_groups(
+def test_fetch_dataset_files_are_copied_with_their_names(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Traffic signs: the names of training files say which track an image is of."""
@@ -235,7 +237,7 @@ def test_files_are_copied_as_they_are_and_tell_their_groups(
 @pytest.mark.parametrize(
     ("mode", "written"), [("CMYK", "RGB"), ("F", "RGB"), ("L", "L"), ("RGBA", "RGBA"), ("P", "P")]
 )
-def test_images_of_any_mode_become_png(
+def test_fetch_dataset_image_of_any_mode_becomes_png(
     things: Callable[[type], Path], mode: str, written: str
 ) -> None:
     class Odd(Things):
@@ -247,7 +249,7 @@ def test_images_of_any_mode_become_png(
         assert image.mode == written
 
 
-def test_class_names_become_names_of_folders(things: Callable[[type], Path]) -> None:
+def test_fetch_dataset_class_names_become_folder_names(things: Callable[[type], Path]) -> None:
     class Odd(Things):
         classes = ("F/A-18", ("..hidden", "a synonym"))
 
@@ -255,7 +257,7 @@ def test_class_names_become_names_of_folders(things: Callable[[type], Path]) -> 
     assert {p.name for p in (fetch_dataset("things") / "train").iterdir()} == {"F-A-18", "_.hidden"}
 
 
-def test_classes_that_would_share_a_folder_are_an_error(things: Callable[[type], Path]) -> None:
+def test_fetch_dataset_classes_with_one_folder_are_refused(things: Callable[[type], Path]) -> None:
     class Odd(Things):
         classes = ("a/b", "a:b")
 
@@ -265,7 +267,7 @@ def test_classes_that_would_share_a_folder_are_an_error(things: Callable[[type],
     assert not (root / "things").exists()
 
 
-def test_files_of_one_name_do_not_replace_each_other(
+def test_fetch_dataset_files_of_one_name_are_numbered(
     things: Callable[[type], Path], tmp_path: Path
 ) -> None:
     class Filed(Things):
@@ -296,7 +298,7 @@ HUB = {
 }
 
 
-def test_sets_of_the_hub_are_read_by_their_columns(
+def test_fetch_dataset_hub_columns_are_read(
     known: Callable[..., None], data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Split(list[dict[str, Any]]):
@@ -318,7 +320,7 @@ def test_sets_of_the_hub_are_read_by_their_columns(
     assert files(data) == [f"things/{name}" for name in files(folder)]
 
 
-def test_without_the_package_datasets_it_is_named(
+def test_fetch_dataset_without_the_library_names_it(
     known: Callable[..., None], data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)  # importing it fails
@@ -330,7 +332,7 @@ def test_without_the_package_datasets_it_is_named(
 # ----------------------------------------------------------------------------------------- refusals
 
 
-def test_offline_nothing_is_tried(
+def test_fetch_dataset_offline_is_refused(
     things: Callable[[type], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = things(Things)
@@ -340,7 +342,7 @@ def test_offline_nothing_is_tried(
     assert not root.exists()
 
 
-def test_without_a_folder_it_is_asked_for(
+def test_fetch_dataset_without_a_folder_is_refused(
     things: Callable[[type], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     things(Things)
@@ -349,7 +351,7 @@ def test_without_a_folder_it_is_asked_for(
         fetch_dataset("things")
 
 
-def test_what_no_library_fetches_is_told_where_it_is_from(data: Path) -> None:
+def test_fetch_dataset_without_a_library_names_the_source(data: Path) -> None:
     with pytest.raises(DataError, match=r"no library fetches wbc: a sample of .*segmentation_WBC"):
         fetch_dataset("wbc")
     with pytest.raises(DataError, match="unknown data set 'wbcs'"):
@@ -369,7 +371,7 @@ def test_what_no_library_fetches_is_told_where_it_is_from(data: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("late", [False, True])
-def test_a_failure_is_told_in_a_line_and_leaves_nothing(
+def test_fetch_dataset_failure_is_one_line_and_leaves_nothing(
     things: Callable[[type], Path], failure: Exception, late: bool
 ) -> None:
     class Broken(Things):
@@ -394,7 +396,7 @@ def test_a_failure_is_told_in_a_line_and_leaves_nothing(
     assert len(files(fetch_dataset("things"))) == 6
 
 
-def test_a_full_disk_is_an_error_of_storage(
+def test_fetch_dataset_full_disk_is_a_storage_error(
     things: Callable[[type], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: Any, **__: Any) -> None:
@@ -407,7 +409,7 @@ def test_a_full_disk_is_an_error_of_storage(
     assert not (root / "things.part").exists()
 
 
-def test_two_processes_do_not_fetch_the_same(things: Callable[[type], Path]) -> None:
+def test_fetch_dataset_locked_by_another_process_is_refused(things: Callable[[type], Path]) -> None:
     root = things(Things)
     (root / "things.part").mkdir(parents=True)
     with (
@@ -443,7 +445,7 @@ fetching.fetch_dataset("things")
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs a signal that cannot be caught")
-def test_a_killed_fetch_leaves_no_data_set_and_the_next_one_begins_anew(
+def test_fetch_dataset_killed_begins_anew(
     things: Callable[[type], Path],
 ) -> None:
     root = things(Things)
