@@ -1,4 +1,4 @@
-"""What bad input gets: it is named, with how to mend it, and without a traceback."""
+"""What bad input gets: one line that names it, without a traceback."""
 
 from __future__ import annotations
 
@@ -37,32 +37,28 @@ def no_permission(path: Path) -> None:
 as_root = hasattr(os, "geteuid") and os.geteuid() == 0
 
 UNREADABLE = [
-    pytest.param(truncated, "truncated.jpg", "truncated: ", id="truncated"),
-    pytest.param(
-        lambda p: p.write_text("no image"), "text.jpg", "not an image, or its header", id="text"
-    ),
-    pytest.param(lambda p: p.touch(), "zero byte.png", "empty file", id="empty"),
-    pytest.param(
-        bomb,
-        "bomb.png",
-        "20000 x 10000 = 200000000 pixels is over the limit of 178956970",
-        id="bomb",
-    ),
-    pytest.param(
-        lambda p: p.symlink_to("nowhere.png"), "link.png", "broken symbolic link", id="link"
-    ),
+    pytest.param(truncated, "truncated.jpg", "truncated", id="truncated"),
+    pytest.param(lambda p: p.write_text("no image"), "text.jpg", "not an image", id="text"),
+    pytest.param(lambda p: p.touch(), "zero byte.png", "empty", id="empty"),
+    pytest.param(bomb, "bomb.png", "200000000 pixels", id="bomb"),
+    pytest.param(lambda p: p.symlink_to("nowhere.png"), "link.png", "link", id="link"),
     pytest.param(
         no_permission,
         "private.png",
-        "permission denied",
+        "permission",
         id="permission",
         marks=pytest.mark.skipif(as_root, reason="root may read everything"),
     ),
 ]
 
 
+def names(message: str, *values: object) -> bool:
+    """Whether a message contains the values that a user must learn."""
+    return all(str(value) in message for value in values)
+
+
 @pytest.mark.parametrize(("make", "name", "reason"), UNREADABLE)
-def test_an_unreadable_image_is_set_aside_and_an_error_if_strict(
+def test_features_unreadable_image_is_set_aside_and_an_error_if_strict(
     toptune: Toptune,
     tree: Path,
     tmp_path: Path,
@@ -76,14 +72,14 @@ def test_an_unreadable_image_is_set_aside_and_an_error_if_strict(
     assert done.json["n"] == 24
     (item,) = done.json["quarantined"]
     assert item["id"] == f"dark/{name}"
-    assert item["reason"].startswith(reason)
-    assert done.err.startswith("warning: 1 image could not be read and is left out; the first, ")
+    assert names(item["reason"], reason)
+    assert names(done.err, "warning: 1 image", f"dark/{name}")
     strict = toptune("features", tree, "-o", out, "--overwrite", "--strict", "--json")
     assert strict.out == ""
-    assert strict.error.startswith(f"dark/{name}: {reason}")
+    assert names(strict.error, f"dark/{name}", reason)
 
 
-def test_fit_and_evaluate_go_on_without_unreadable_images(
+def test_fit_and_evaluate_unreadable_images_are_left_out(
     toptune: Toptune, split_tree: Path, tmp_path: Path
 ) -> None:
     for split in ("train", "test"):
@@ -102,14 +98,14 @@ def test_fit_and_evaluate_go_on_without_unreadable_images(
     }
     found = toptune("evaluate", out, split_tree, "--json")
     assert found.json["n"] == 9
-    assert found.err.startswith("warning: 2 images could not be read and are left out; the first, ")
+    assert found.err.startswith("warning: 2 images")
     strict = toptune("evaluate", out, split_tree, "--strict")
-    assert strict.error.startswith("test/bright/gone.png: broken symbolic link")
+    assert names(strict.error, "test/bright/gone.png")
     strict = toptune("fit", split_tree, "-o", out, "--overwrite", "--strict")
-    assert strict.error.startswith("train/bright/gone.png: broken symbolic link")
+    assert names(strict.error, "train/bright/gone.png")
 
 
-def test_odd_images_and_names_are_no_trouble(
+def test_predict_odd_images_and_names_are_predicted(
     toptune: Toptune, split_tree: Path, model_file: Path
 ) -> None:
     folder = split_tree / "test" / "dark"
@@ -126,7 +122,7 @@ def test_odd_images_and_names_are_no_trouble(
     assert probability["Größe 猫 (1).PNG"] == probability["0.png"]
 
 
-def test_the_limit_of_pixels_can_be_moved(
+def test_features_max_pixels_moves_the_limit(
     toptune: Toptune, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
@@ -135,7 +131,7 @@ def test_the_limit_of_pixels_can_be_moved(
     out = tmp_path / "kinds.safetensors"
     (item,) = toptune("features", tree, "-o", out, "--json").json["quarantined"]
     assert item["id"] == "dark/large.png"
-    assert item["reason"].startswith("50 x 60 = 3000 pixels is over the limit of 2000")
+    assert names(item["reason"], "3000 pixels", 2000)
 
     less = toptune("features", tree, "-o", out, "--overwrite", "--max-pixels", "2998", "--json")
     assert less.json["n"] == 25
@@ -148,19 +144,19 @@ def test_the_limit_of_pixels_can_be_moved(
 
 
 @pytest.mark.parametrize(
-    ("data", "error"),
+    ("data", "named"),
     [
-        ("", "the path of the images is empty: name a folder or a manifest"),
-        ("no/data", "'no/data': no such file or folder"),
-        ("empty", "no images in empty: looked for the extensions bmp, gif, "),
-        ("classes", "no images in classes: looked for "),
-        ("flat", "flat holds images but no class folders with images: labelled images are a "),
-        ("flat/1.png", "flat/1.png is a single file: labelled images are a folder with "),
-        ("list.txt", "list.txt is a single file: "),
+        ("", "empty"),
+        ("no/data", "'no/data'"),
+        ("empty", "no images in empty"),
+        ("classes", "no images in classes"),
+        ("flat", "flat holds images"),
+        ("flat/1.png", "flat/1.png is a single file"),
+        ("list.txt", "list.txt is a single file"),
     ],
 )
-def test_data_that_is_none(
-    toptune: Toptune, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: str, error: str
+def test_fit_data_without_labelled_images_is_named(
+    toptune: Toptune, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: str, named: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for folder in ("empty", "classes/cat", "classes/dog", "flat"):
@@ -168,35 +164,36 @@ def test_data_that_is_none(
     Image.new("RGB", (8, 8)).save("flat/1.png")
     Path("list.txt").write_text("flat/1.png")
     done = toptune("fit", data, "-o", "m.toptune", "--json")
-    assert done.error.startswith(error)
+    assert names(done.error, named)
     assert done.out == ""
     assert not Path("m.toptune").exists()
 
 
-def test_one_class_only(toptune: Toptune, tree: Path, tmp_path: Path) -> None:
+def test_fit_one_class_is_an_error(toptune: Toptune, tree: Path, tmp_path: Path) -> None:
     shutil.rmtree(tree / "bright")
     shutil.rmtree(tree / "striped")
-    message = toptune("fit", tree, "-o", tmp_path / "m.toptune").error
-    assert message.startswith("training needs at least two classes, found only 'dark'")
+    assert names(toptune("fit", tree, "-o", tmp_path / "m.toptune").error, "two classes", "'dark'")
 
 
-def test_a_class_with_one_image(toptune: Toptune, tree: Path, tmp_path: Path) -> None:
+def test_fit_class_with_one_image_warns(toptune: Toptune, tree: Path, tmp_path: Path) -> None:
     for path in sorted((tree / "striped").iterdir())[1:]:
         path.unlink()
     done = toptune("fit", tree, "-o", tmp_path / "m.toptune", "--json")
     assert done.json["classes"] == ["bright", "dark", "striped"]
     assert done.json["n"] == 17
-    assert done.err.startswith("warning: classes with a single image: striped; ")
+    assert names(done.err, "warning: ", "single image", "striped")
 
 
-def test_a_class_folder_without_images(toptune: Toptune, tree: Path, tmp_path: Path) -> None:
+def test_fit_class_folder_without_images_warns(
+    toptune: Toptune, tree: Path, tmp_path: Path
+) -> None:
     (tree / "hollow").mkdir()
     done = toptune("fit", tree, "-o", tmp_path / "m.toptune", "--json")
     assert done.json["classes"] == ["bright", "dark", "striped"]
-    assert done.err == f"warning: class folders without images in {tree}: 'hollow'\n"
+    assert names(done.err, "warning: ", tree, "'hollow'")
 
 
-def test_a_class_folder_without_readable_images(
+def test_fit_class_without_readable_images_warns(
     toptune: Toptune, tree: Path, tmp_path: Path
 ) -> None:
     (tree / "hollow").mkdir()
@@ -204,18 +201,15 @@ def test_a_class_folder_without_readable_images(
         (tree / "hollow" / name).write_text("no image")
     done = toptune("fit", tree, "-o", tmp_path / "m.toptune", "--json")
     assert done.json["classes"] == ["bright", "dark", "striped"]
-    assert "warning: classes without one readable image are left out: hollow\n" in done.err
+    assert any(names(line, "classes", "hollow") for line in done.err.splitlines())
 
 
-def test_no_readable_image_at_all(toptune: Toptune, tmp_path: Path) -> None:
+def test_fit_without_a_readable_image_is_an_error(toptune: Toptune, tmp_path: Path) -> None:
     for name in ("cat", "dog"):
         (tmp_path / "pictures" / name).mkdir(parents=True)
         (tmp_path / "pictures" / name / "1.jpg").write_text("no image")
     message = toptune("fit", tmp_path / "pictures", "-o", tmp_path / "m.toptune").error
-    assert message == (
-        "none of the 2 images can be read; the first, 'cat/1.jpg': "
-        "not an image, or its header is damaged"
-    )
+    assert names(message, "none of the 2 images", "'cat/1.jpg'", "not an image")
 
 
 def label_file(path: Path, tree: Path, *more: str) -> Path:
@@ -224,7 +218,7 @@ def label_file(path: Path, tree: Path, *more: str) -> Path:
     return path
 
 
-def test_a_label_file_that_names_missing_images(
+def test_fit_labels_of_missing_images_are_set_aside(
     toptune: Toptune, tree: Path, tmp_path: Path
 ) -> None:
     labels = label_file(tmp_path / "labels.csv", tree, "dark/77.png,dark", "dark/78.png,dark")
@@ -234,41 +228,38 @@ def test_a_label_file_that_names_missing_images(
     assert done.json["quarantined"] == [
         {"id": f"dark/{i}.png", "reason": "no such file"} for i in (77, 78)
     ]
-    assert "2 images could not be read and are left out; the first, dark/77.png" in done.err
+    assert names(done.err, "2 images", "dark/77.png")
 
     labels.write_text("image_path,label\nx/77.png,dark\nx/78.png,bright\n")
     message = toptune("fit", tree, "--labels", labels, "-o", out, "--overwrite").error
-    assert message.startswith("none of the 2 files that manifest ")
-    assert "'x/77.png': relative paths are looked up in " in message
+    assert names(message, "none of the 2 files", labels.name, "'x/77.png'")
 
 
-def test_rows_with_contradictory_labels(toptune: Toptune, tree: Path, tmp_path: Path) -> None:
+def test_fit_contradictory_labels_are_set_aside(
+    toptune: Toptune, tree: Path, tmp_path: Path
+) -> None:
     labels = label_file(tmp_path / "labels.csv", tree, "dark/0.png,bright", "dark/1.png,dark")
     out = tmp_path / "m.toptune"
     done = toptune("fit", tree, "--labels", labels, "-o", out, "--json")
     assert done.json["n"] == 23
-    assert done.json["quarantined"] == [
-        {"id": "dark/0.png", "reason": "contradictory labels: 'bright' and 'dark'"}
-    ]
-    assert "1 rows repeat an image with the same label" in done.err
-    assert "1 images are named with contradictory labels and were set aside" in done.err
+    (item,) = done.json["quarantined"]
+    assert item["id"] == "dark/0.png"
+    assert names(item["reason"], "contradictory", "'bright' and 'dark'")
+    assert names(done.err, "1 rows repeat", "contradictory")
     strict = toptune("fit", tree, "--labels", labels, "-o", out, "--overwrite", "--strict")
-    assert strict.error.startswith("dark/0.png: contradictory labels: 'bright' and 'dark'")
+    assert names(strict.error, "dark/0.png", "'bright' and 'dark'")
 
 
-def test_a_class_that_the_model_does_not_know(
+def test_evaluate_unknown_class_is_named(
     toptune: Toptune, split_tree: Path, model_file: Path
 ) -> None:
     (split_tree / "test" / "dark").rename(split_tree / "test" / "dotted")
     message = toptune("evaluate", model_file, split_tree).error
-    assert message == (
-        "the data has classes that the model does not know: dotted (it knows bright, dark, "
-        "striped); leave their images out, or train with them"
-    )
+    assert names(message, "dotted", "bright, dark, striped")
 
 
 @pytest.mark.parametrize("command", ["fit", "features", "evaluate"])
-def test_splits_that_are_not_there(
+def test_commands_missing_split_is_named(
     toptune: Toptune, split_tree: Path, model_file: Path, tmp_path: Path, command: str
 ) -> None:
     def error(data: Path, split: str) -> str:
@@ -276,29 +267,30 @@ def test_splits_that_are_not_there(
         message: str = toptune(command, *first, "--split", split).error
         return message
 
-    assert error(split_tree, "dev") == "split must be one of train, val, test, got 'dev'"
-    assert error(split_tree, "val").endswith("has no split 'val': choose from train, test")
-    assert "has no splits: ask for none, or put train/ above" in error(split_tree / "test", "train")
+    assert names(error(split_tree, "dev"), "split", "train, val, test", "'dev'")
+    assert names(error(split_tree, "val"), "'val'", "train, test")
+    assert names(error(split_tree / "test", "train"), "no splits", "train/")
 
 
 # ---------------------------------------------------------------------------- outputs and models
 
 
 @pytest.mark.parametrize("command", ["fit", "features", "demo"])
-def test_outputs_that_cannot_be(toptune: Toptune, tree: Path, tmp_path: Path, command: str) -> None:
+def test_commands_impossible_output_is_named(
+    toptune: Toptune, tree: Path, tmp_path: Path, command: str
+) -> None:
     data = [] if command == "demo" else [tree]
     there = tmp_path / "there"
     there.write_text("precious")
-    message = toptune(command, *data, "-o", there).error
-    assert message == f"{there} exists already: choose another name, or give --overwrite"
+    assert names(toptune(command, *data, "-o", there).error, there, "exists", "--overwrite")
     assert there.read_text() == "precious"
     message = toptune(command, *data, "-o", tmp_path, "--overwrite").error
-    assert message == f"{tmp_path} is a folder: give the name of a file"
+    assert names(message, tmp_path, "is a folder")
     message = toptune(command, *data, "-o", tmp_path / "no" / "m.toptune").error
-    assert message == f"the folder {tmp_path / 'no'} does not exist"
+    assert names(message, tmp_path / "no", "does not exist")
 
 
-def test_overwrite_replaces_only_what_was_made_whole(
+def test_fit_overwrite_failed_run_leaves_the_old_file(
     toptune: Toptune, tree: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "m.toptune"
@@ -312,68 +304,61 @@ def test_overwrite_replaces_only_what_was_made_whole(
 
 @pytest.mark.parametrize("command", ["evaluate", "predict"])
 @pytest.mark.parametrize(
-    ("content", "error"),
+    ("content", "fault"),
     [
-        (None, "no model file at {}"),
-        (b"", "{} is damaged or no model file: "),
-        (b"random bytes" * 100, "{} is damaged or no model file: "),
-        ("cut", "{} is damaged or no model file: "),
+        (None, "no model file"),
+        (b"", "damaged"),
+        (b"random bytes" * 100, "damaged"),
+        ("cut", "damaged"),
     ],
 )
-def test_models_that_are_none(
+def test_commands_damaged_model_is_named(
     toptune: Toptune,
     tree: Path,
     model_file: Path,
     tmp_path: Path,
     command: str,
     content: bytes | str | None,
-    error: str,
+    fault: str,
 ) -> None:
     path = tmp_path / "m.toptune"
     if content == "cut":
         content = model_file.read_bytes()[:-1000]
     if isinstance(content, bytes):
         path.write_bytes(content)
-    assert toptune(command, path, tree).error.startswith(error.format(path))
+    assert names(toptune(command, path, tree).error, path, fault)
 
 
-def test_another_network_than_the_models(
+def test_evaluate_another_network_is_named(
     toptune: Toptune, split_tree: Path, model_file: Path
 ) -> None:
     message = toptune("evaluate", model_file, split_tree, "--backbone", "efficientnet_lite1").error
-    assert message.startswith(f"the model {model_file} came from the network 'efficientnet_lite0'")
-    assert "does not match 'efficientnet_lite1' on this machine" in message
-    assert message.endswith("Provide the same weights, or train again")
+    assert names(message, model_file, "'efficientnet_lite0'", "'efficientnet_lite1'")
 
 
 @pytest.mark.parametrize(
-    ("backbone", "error"),
+    ("backbone", "named"),
     [
-        ("resnet5", "unknown network 'resnet5': give efficientnet_lite0, "),
-        ("", "unknown network ''"),
-        ("resnet18=no.pth", "no weights file at no.pth"),
-        ("resnet5=no.pth", "'resnet5' in 'resnet5=no.pth' is no timm architecture"),
-        ("local-dir:no", "no config.json in no: "),
-        (
-            "resnet18.a1_in1k",
-            "the weights of 'resnet18.a1_in1k' are not on this machine (copy them into the "
-            "Hugging Face cache from one that has them, give a file as resnet18.a1_in1k=FILE, or "
-            "use efficientnet_lite0), and HF_HUB_OFFLINE is set",
-        ),
+        ("resnet5", ["'resnet5'", "efficientnet_lite0"]),
+        ("", ["''"]),
+        ("resnet18=no.pth", ["no.pth"]),
+        ("resnet5=no.pth", ["'resnet5'", "'resnet5=no.pth'"]),
+        ("local-dir:no", ["config.json", " no"]),
+        ("resnet18.a1_in1k", ["'resnet18.a1_in1k'", "resnet18.a1_in1k=FILE", "HF_HUB_OFFLINE"]),
     ],
 )
-def test_networks_that_cannot_be_had(
+def test_fit_network_that_is_not_here_is_named(
     toptune: Toptune,
     tree: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     backbone: str,
-    error: str,
+    named: list[str],
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     done = toptune("fit", tree, "-o", tmp_path / "m.toptune", "--backbone", backbone)
-    assert done.error.startswith(error)
+    assert names(done.error, *named)
 
 
 # ------------------------------------------------------------------------------------ disk full
@@ -395,7 +380,7 @@ def test_no_space_for_the_model(
     assert out.read_text() == "precious"
 
 
-def test_no_space_for_the_cache(
+def test_features_disk_full_for_the_cache_is_an_error(
     toptune: Toptune,
     tree: Path,
     tmp_path: Path,
@@ -419,10 +404,7 @@ def test_no_space_for_the_cache(
     with monkeypatch.context() as patch:
         patch.setattr(FeatureCache, "__init__", small)
         message = toptune("features", tree, "-o", out).error
-    assert message.startswith(f"cannot use the feature cache {home}")
-    assert message.endswith(
-        "database or disk is full; free space, or set TOPTUNE_CACHE to a folder on another disk"
-    )
+    assert names(message, home, "disk is full", "TOPTUNE_CACHE")
     assert not out.exists()
     assert toptune("fit", tree, "-o", tmp_path / "m.toptune", "--json").json["n"] == 24
     here, there = TopTuner.load(tmp_path / "m.toptune"), TopTuner.load(model_file)
@@ -430,10 +412,10 @@ def test_no_space_for_the_cache(
     assert here.loo_.log_loss == pytest.approx(there.loo_.log_loss, rel=1e-3)
 
 
-def test_a_cache_that_is_no_folder(
+def test_features_cache_that_is_a_file_is_an_error(
     toptune: Toptune, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "cache").write_text("a file")
     monkeypatch.setenv("TOPTUNE_CACHE", str(tmp_path / "cache"))
     message = toptune("features", tree, "-o", tmp_path / "out").error
-    assert message.startswith(f"cannot use the feature cache {tmp_path / 'cache'}")
+    assert names(message, "cache", tmp_path / "cache")

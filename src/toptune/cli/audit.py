@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,7 +17,7 @@ _SHOWN = 10
 
 def audit(
     data: options.Data,
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="HTML page to write.")] = None,
+    out: options.Page = None,
     labels: options.Labels = None,
     limit: Annotated[int, typer.Option(min=1, help="Suspected labels to list.")] = 100,
     backbone: options.Backbone = "efficientnet_lite0",
@@ -32,8 +31,7 @@ def audit(
     json: options.Json = False,
 ) -> None:
     """Look for wrong labels, copies with different labels, and copies in several splits."""
-    if out is not None:
-        output.check_output(out, overwrite=overwrite)
+    output.check_output(out, overwrite=overwrite)
     options.limit_pixels(max_pixels)
     from toptune.reports.audit import audit as look
     from toptune.reports.audit import audit_page
@@ -59,10 +57,10 @@ def _print(found: Audit) -> None:
         rows.append(("copies in several splits", f"{len(found.leaks)} groups"))
     output.print_rows(rows)
     if found.suspects:
-        _line("suspected labels, the most suspect first:")
+        output.print_line("suspected labels, the most suspect first:")
     for suspect in found.suspects[:_SHOWN]:
         near = ", ".join(image.label for image in suspect.neighbours)
-        _line(
+        output.print_line(
             f"  {suspect.image.id}: labelled {suspect.image.label} "
             f"({suspect.label_probability:.3f}), suggested {suspect.suggested} "
             f"({suspect.probability:.3f}), most alike: {near}"
@@ -72,16 +70,12 @@ def _print(found: Audit) -> None:
         ("copies in several splits:", found.leaks),
     ):
         if groups:
-            _line(title)
+            output.print_line(title)
         for group in groups[:_SHOWN]:
-            _line(f"  {'; '.join(map(_name, group))}")
+            output.print_line(f"  {'; '.join(map(_name, group))}")
     output.print_quarantine(found.quarantined)
 
 
 def _name(image: AuditedImage) -> str:
     split = "" if image.split is None else f"{image.split}, "
     return f"{image.id} ({split}{image.label})"
-
-
-def _line(text: str) -> None:
-    output.console.print(text, markup=False, soft_wrap=True)

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from toptune.images import Quarantined
     from toptune.tuner import TopTuner
 
-Out = Annotated[Path, typer.Option("-o", "--out", help="Model file to write.")]
 Reselect = Annotated[
     bool, typer.Option("--reselect", help="Choose the penalty again, by leave-one-out.")
 ]
@@ -23,7 +22,7 @@ Reselect = Annotated[
 def update(
     model: options.Model,
     data: options.Data,
-    out: Out,
+    out: options.Out,
     labels: options.Labels = None,
     split: options.Split = None,
     reselect: Reselect = False,
@@ -106,7 +105,7 @@ def merge(
         list[Path],
         typer.Argument(help="Model files, all trained with --centers of the same model."),
     ],
-    out: Out,
+    out: options.Out,
     prefix: Annotated[
         list[str] | None,
         typer.Option(help="Put before the names of the images of a model; one for each model."),
@@ -171,7 +170,7 @@ def _report(
         ]
     )
     output.print_refresh(found["refresh"])
-    output.console.print(f"model written to {out}", markup=False, soft_wrap=True)
+    output.print_written("model", out)
 
 
 def _summary(tuner: TopTuner, before: int) -> dict[str, Any]:

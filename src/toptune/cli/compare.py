@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
 def compare(
     data: options.Data,
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="HTML page to write.")] = None,
+    out: options.Page = None,
     backbone: options.Backbone = "efficientnet_lite0",
     budget: Annotated[
         float | None,
@@ -51,8 +50,7 @@ def compare(
     Training is on the train split, the comparison on the test split (else val) where DATA has them;
     otherwise a random quarter of the images is held out.
     """
-    if out is not None:
-        output.check_output(out, overwrite=overwrite)
+    output.check_output(out, overwrite=overwrite)
     options.limit_pixels(max_pixels)
     from toptune.reports.comparison import compare as run
     from toptune.reports.comparison import comparison_page

@@ -55,7 +55,7 @@ def features(
             ("decoding and extraction", output.seconds(found.seconds)),
         ]
     )
-    output.console.print(f"features written to {out}", markup=False, soft_wrap=True)
+    output.print_written("features", out)
 
 
 def backbones(json: options.Json = False) -> None:

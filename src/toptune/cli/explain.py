@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def explain(
     model: options.Model,
     image: Annotated[Path, typer.Argument(help="Image file.")],
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="HTML page to write.")] = None,
+    out: options.Page = None,
     label: Annotated[
         str | None, typer.Option(help="Class to explain; by default the most probable one.")
     ] = None,
@@ -34,8 +34,7 @@ def explain(
     json: options.Json = False,
 ) -> None:
     """Explain the label of an image: training images for and against it, and a map of its parts."""
-    if out is not None:
-        output.check_output(out, overwrite=overwrite)
+    output.check_output(out, overwrite=overwrite)
     options.limit_pixels(max_pixels)
     from toptune.tuner import TopTuner
 
@@ -72,7 +71,7 @@ def _print(found: Explanation) -> None:
         for row in named:
             image = UNNAMED if row.id is None else f"{row.label}  {row.id}"
             line = f"  {row.contribution:+.3f}  {image}  similarity {row.similarity:.3f}"
-            output.console.print(line, markup=False, soft_wrap=True)
+            output.print_line(line)
         if total > len(named):
             output.console.print(f"  {rest:+.3f}  {total - len(named)} more images")
     if found.n_centers < found.n_images:

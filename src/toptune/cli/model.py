@@ -7,16 +7,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from toptune.cli import answers, deciding, options, output
+from toptune.cli import options, output
 from toptune.errors import DataError
 
 if TYPE_CHECKING:
     from toptune.tuner import TopTuner
 
+_TASKS = {
+    "classification": "one class per image",
+    "multilabel": "several labels per image",
+    "regression": "a number per image",
+}
+
 
 def fit(
     data: options.Data,
-    out: Annotated[Path, typer.Option("-o", "--out", help="Model file to write.")],
+    out: options.Out,
     backbone: options.Backbone = "efficientnet_lite0",
     layers: options.Layers = "auto",
     view: options.View = "whole",
@@ -57,10 +63,8 @@ def fit(
 
     Accuracy and log-loss are leave-one-out estimates: no image is held out.
     """
-    if task not in ("auto", "classification", "multilabel", "regression"):
-        raise DataError(
-            f"task must be auto, classification, multilabel or regression, got {task!r}"
-        )
+    if task not in (known := ("auto", *_TASKS)):
+        raise DataError(f"task must be one of {', '.join(known)}, got {task!r}")
     output.check_output(out, overwrite=overwrite)
     options.limit_pixels(max_pixels)
     from toptune.evaluation.near_duplicates import NEAR_DUPLICATES
@@ -88,7 +92,7 @@ def fit(
         output.print_json(fit_summary(tuner))
         return
     print_fit(tuner)
-    output.console.print(f"model written to {out}", markup=False, soft_wrap=True)
+    output.print_written("model", out)
 
 
 def fit_summary(tuner: TopTuner) -> dict[str, Any]:
@@ -96,7 +100,7 @@ def fit_summary(tuner: TopTuner) -> dict[str, Any]:
     head = tuner.head_
     return {
         "task": tuner.task_,
-        **answers.left_out_json(tuner),
+        **output.left_out_json(tuner),
         "n": tuner.loo_.n,
         "n_features": head.n_features_in_,
         "classes": tuner.classes_.tolist(),
@@ -114,38 +118,31 @@ def fit_summary(tuner: TopTuner) -> dict[str, Any]:
 
 def print_fit(tuner: TopTuner) -> None:
     """Print the summary of a fit for people."""
-    head, stages = tuner.head_, tuner.seconds_
-    output.print_quarantine(tuner.quarantined_)
-    output.print_rows(
-        [
-            answers.task_row(tuner),
-            answers.images_row(tuner),
-            *answers.left_out_rows(tuner),
-            (
-                "head",
-                f"{head.kernel_} kernel, bandwidth {head.bandwidth_:.3g}, penalty "
-                f"{head.penalty_:.1e}, {head.n_centers_} centers, {head.n_features_in_} features",
-            ),
-            *(
-                [("weights of layers", _weights(tuner.layer_weights_))]
-                if len(tuner.layer_weights_) > 1
-                else []
-            ),
-            *(
-                (label, output.seconds(stages[stage]))
-                for label, stage in (
-                    ("decoding and extraction", "decode_extract"),
-                    ("selection", "select"),
-                    ("fit", "fit"),
-                )
-            ),
-        ]
+    head, stages, weights = tuner.head_, tuner.seconds_, tuner.layer_weights_
+    how = "asked for" if tuner.task == tuner.task_ else "as the labels look; --task says otherwise"
+    what = {"classification": "classes", "multilabel": "labels"}.get(tuner.task_)
+    classes = f", {len(tuner.classes_)} {what}" if what else ""
+    head_text = (
+        f"{head.kernel_} kernel, bandwidth {head.bandwidth_:.3g}, penalty {head.penalty_:.1e}, "
+        f"{head.n_centers_} centers, {head.n_features_in_} features"
     )
+    rows = [
+        ("task", f"{tuner.task_}: {_TASKS[tuner.task_]} ({how})"),
+        ("images", f"{tuner.loo_.n}{classes}"),
+        *output.left_out_rows(tuner),
+        ("head", head_text),
+    ]
+    if len(weights) > 1:
+        listed = ", ".join(f"{layer} {weight:.2f}" for layer, weight in weights.items())
+        rows.append(("weights of layers", listed))
+    rows += [
+        ("decoding and extraction", output.seconds(stages["decode_extract"])),
+        ("selection", output.seconds(stages["select"])),
+        ("fit", output.seconds(stages["fit"])),
+    ]
+    output.print_quarantine(tuner.quarantined_)
+    output.print_rows(rows)
     output.print_refresh(tuner.refresh_)
-
-
-def _weights(weights: dict[str, float]) -> str:
-    return ", ".join(f"{layer} {weight:.2f}" for layer, weight in weights.items())
 
 
 def evaluate(
@@ -153,11 +150,11 @@ def evaluate(
     data: options.Data,
     labels: options.Labels = None,
     split: options.Split = None,
-    costs: deciding.Costs = None,
-    threshold: deciding.Threshold = None,
-    recall: deciding.Recall = None,
-    precision: deciding.Precision = None,
-    maximize: deciding.Maximize = None,
+    costs: options.Costs = None,
+    threshold: options.Threshold = None,
+    recall: options.Recall = None,
+    precision: options.Precision = None,
+    maximize: options.Maximize = None,
     backbone: options.OtherBackbone = None,
     strict: options.Strict = False,
     max_pixels: options.MaxPixels = None,
@@ -168,25 +165,26 @@ def evaluate(
     from toptune.tuner import TopTuner
 
     tuner = TopTuner.load(model, backbone=backbone).set_params(strict=strict)
-    prices, limits = deciding.decision(tuner, costs, threshold, recall, precision, maximize)
-    found = tuner.evaluate(data, labels, split=split, costs=prices, thresholds=limits)
+    decision = options.decision(tuner, costs, threshold, recall, precision, maximize)
+    found = tuner.evaluate(data, labels, split=split, **decision)
+    limits = decision["thresholds"]
     if json:
-        chosen = {} if limits is None else {"thresholds": _by_text(limits)}
-        output.print_json(found.to_dict() | chosen)
+        by_text = None if limits is None else {str(label): t for label, t in limits.items()}
+        output.print_json(found.to_dict() | ({"thresholds": by_text} if by_text else {}))
         return
     _print_thresholds(limits)
-    answers.print_evaluation(found)
+    output.print_evaluation(found)
 
 
 def predict(
     model: options.Model,
     paths: Annotated[list[str], typer.Argument(help="Image files, or folders of images.")],
     top: Annotated[int, typer.Option(min=1, help="Classes to list per image.")] = 1,
-    costs: deciding.Costs = None,
-    threshold: deciding.Threshold = None,
-    recall: deciding.Recall = None,
-    precision: deciding.Precision = None,
-    maximize: deciding.Maximize = None,
+    costs: options.Costs = None,
+    threshold: options.Threshold = None,
+    recall: options.Recall = None,
+    precision: options.Precision = None,
+    maximize: options.Maximize = None,
     coverage: Annotated[
         float | None,
         typer.Option(
@@ -215,23 +213,18 @@ def predict(
     images = open_unlabelled(paths)
     tuner = TopTuner.load(model, backbone=backbone)
     sets = None if tuner.task_ == "regression" else coverage
-    prices, limits = deciding.decision(
-        tuner, costs, threshold, recall, precision, maximize, coverage=sets, reject=reject
-    )
+    decision = options.decision(tuner, costs, threshold, recall, precision, maximize)
+    tuner.check_decision(**decision, coverage=sets, reject=reject)
     found = tuner.classify(images, strict=strict, coverage=sets, reject=reject)
-    decided = found.decide(costs=prices, thresholds=limits)
-    records = answers.records(found, decided, top, coverage)
+    decided = found.decide(**decision)
+    records = output.prediction_records(found, decided, top, coverage)
     if json:
         quarantined = output.quarantine_json(found.quarantined)
         output.print_json({"predictions": records, "quarantined": quarantined})
         return
-    _print_thresholds(limits)
-    answers.print_records(records)
+    _print_thresholds(decision["thresholds"])
+    output.print_records(records)
     output.print_quarantine(found.quarantined)
-
-
-def _by_text(thresholds: dict[Any, float]) -> dict[str, float]:
-    return {str(label): value for label, value in thresholds.items()}
 
 
 def _print_thresholds(thresholds: dict[Any, float] | None) -> None:

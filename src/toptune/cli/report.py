@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,7 +17,7 @@ _SHOWN = 5
 
 def report(
     model: options.Model,
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="HTML page to write.")] = None,
+    out: options.Page = None,
     data: Annotated[
         str | None,
         typer.Option(
@@ -38,8 +37,7 @@ def report(
     json: options.Json = False,
 ) -> None:
     """Evaluate a model: accuracy, confusions, probabilities, errors, doubtful labels."""
-    if out is not None:
-        output.check_output(out, overwrite=overwrite)
+    output.check_output(out, overwrite=overwrite)
     options.limit_pixels(max_pixels)
     from toptune.reports.model import build_report, report_page
     from toptune.tuner import TopTuner
@@ -82,5 +80,5 @@ def _print(found: Report) -> None:
             output.console.print(f"[bold]{what}[/bold]")
         for row in rows[:_SHOWN]:
             line = f"  {row.id}  {row.predicted} {row.probability:.3f}, labelled {row.label}"
-            output.console.print(line, markup=False, soft_wrap=True)
+            output.print_line(line)
     output.print_quarantine(found.quarantined)
