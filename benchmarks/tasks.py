@@ -78,7 +78,7 @@ def _numbers(
     tuner = TopTuner(layers="last", random_state=0)
     seconds, _ = common.timed(lambda: tuner.fit_features(train))
     y, y_test = (part.labels.astype(np.float64) for part in (train, test))
-    found = tuner._labels_task().predictions(test.ids, tuner._proba(test), ())
+    found = tuner.classify_features(test)
     low, high = found.intervals(COVERAGE).T
     more = {
         "coverage": float(np.mean((low <= y_test) & (y_test <= high))),
@@ -100,7 +100,7 @@ def _label_sets(
 ) -> list[dict[str, Any]]:
     tuner = TopTuner(layers="last", random_state=0)
     seconds, _ = common.timed(lambda: tuner.fit_features(train))
-    present = tuner._labels_task().codes_of(test.labels)
+    present = tuner.model_.task.codes_of(test.labels)
 
     def logistic() -> NDArray[np.float64]:
         columns = []
@@ -113,10 +113,10 @@ def _label_sets(
 
     logistic_seconds, linear = common.timed(logistic)
     # As the head has them: one temperature for all labels, instead of a curve for each.
-    shared = tuner.head_.predict_proba(tuner._rows(test))
+    shared = tuner.head_.predict_proba(tuner.model_.rows(test.X))
     rows = []
     for method, P, time in (
-        ("TopTuner", tuner._proba(test), seconds),
+        ("TopTuner", tuner.predict_proba_features(test), seconds),
         ("one temperature", shared, seconds),
         ("logistic", linear, logistic_seconds),
     ):

@@ -82,14 +82,14 @@ def answers(task: common.Task) -> dict[str, Any]:
     train, test = task.features.subset(task.train), task.features.subset(task.test)
     tuner = fitted(train)
     codes = np.searchsorted(tuner.classes_, test.labels)
-    scores = tuner.head_.decision_function(tuner._rows(test))
+    scores = tuner.head_.decision_function(tuner.model_.rows(test.X))
     if len(tuner.classes_) == 2:
         scores = np.stack([-scores, scores], axis=1)
-    P = tuner._proba(test)
+    P = tuner.predict_proba_features(test)
     Z, Z_test = rotated(train, test)
     rival = logistic_regression().fit(Z, train.labels)
     untuned = LogisticRegression(max_iter=300).fit(Z, train.labels)
-    loo = tuner.head_.probabilities(tuner.head_.loo_decision_function_)
+    loo = tuner.loo_proba_
     sets = {}
     for coverage in COVERAGES:
         lowest = set_threshold(loo, tuner.codes_, coverage, groups=tuner.groups_)
@@ -136,9 +136,9 @@ def calibration(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def unknown_images(found: dict[str, Any], outsiders: Features) -> dict[str, Any]:
     """Tell test images from those of other data sets."""
     tuner: TopTuner = found["tuner"]
-    inside, outside = (tuner._unknown_scores(part) for part in (found["test"], outsiders))
+    inside, outside = (tuner.unknown_score_features(part) for part in (found["test"], outsiders))
     is_outside = np.repeat([0, 1], [len(inside), len(outside)])
-    scorer = tuner._scorer()
+    scorer = tuner.model_.unknown_scorer
     bound = scorer.threshold(REJECT)
     return {
         "auroc": float(roc_auc_score(is_outside, np.concatenate([inside, outside]))),
@@ -160,7 +160,7 @@ def wrong_labels(train: Features) -> dict[str, Any]:
         return float(np.isin(np.argsort(-suspicion, kind="stable")[:m], flipped).mean())
 
     tuner = fitted(noisy)
-    P = tuner.head_.probabilities(tuner.head_.loo_decision_function_)
+    P = tuner.loo_proba_
     out = {"n_flipped": m, "found": share(label_suspicion(P, tuner.codes_))}
     if importlib.util.find_spec("cleanlab") is not None:
         from cleanlab.rank import get_label_quality_scores

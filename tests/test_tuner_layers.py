@@ -66,9 +66,9 @@ def tuner(name: str, **parameters: Any) -> TopTuner:
 def test_twins_vouch_for_each_other_unless_they_are_a_group(tiny_name: str) -> None:
     """Labels are by chance: nothing but its twin tells the label of an image."""
     images, labels, groups = twins()
-    apart = tuner(tiny_name).fit(images=images, labels=labels)
-    listed = tuner(tiny_name).fit(images=images, labels=labels, groups=groups)
-    found = tuner(tiny_name).fit(images=images, labels=labels, groups="near-duplicates")
+    apart = tuner(tiny_name).fit(images, labels=labels)
+    listed = tuner(tiny_name).fit(images, labels=labels, groups=groups)
+    found = tuner(tiny_name).fit(images, labels=labels, groups="near-duplicates")
     assert apart.loo_.accuracy > 0.95
     # 20 fair coins: a share of 0.85 and more has probability 0.0013.
     assert listed.loo_.accuracy < 0.85
@@ -81,13 +81,11 @@ def test_near_duplicates_go_by_the_networks_own_output(tiny_name: str) -> None:
     """Other layers come along, before and after it, and change nothing of the groups."""
     images, labels, groups = twins()
     layers = ["layer3:cov", "last", "layer4:max"]
-    listed = tuner(tiny_name, layers=layers).fit(images=images, labels=labels, groups=groups)
-    found = tuner(tiny_name, layers=layers).fit(
-        images=images, labels=labels, groups="near-duplicates"
-    )
+    listed = tuner(tiny_name, layers=layers).fit(images, labels=labels, groups=groups)
+    found = tuner(tiny_name, layers=layers).fit(images, labels=labels, groups="near-duplicates")
     assert found.loo_.log_loss == pytest.approx(listed.loo_.log_loss, rel=1e-3)
     without = tuner(tiny_name, layers=["layer4:2x2"])
-    without.fit(images=images, labels=labels, groups="near-duplicates")
+    without.fit(images, labels=labels, groups="near-duplicates")
     assert without.loo_.accuracy < 0.85
 
 
@@ -99,7 +97,7 @@ def test_groups_of_a_manifest(tiny_name: str, tmp_path: Path) -> None:
         rows.append(f"{k:02d}.png,{label},{group}")
     table = tmp_path / "list.csv"
     table.write_text("\n".join(["image_path,label,group", *rows]))
-    listed = tuner(tiny_name).fit(images=images, labels=labels, groups=groups)
+    listed = tuner(tiny_name).fit(images, labels=labels, groups=groups)
     from_table = tuner(tiny_name).fit(table)
     assert from_table.loo_.log_loss == pytest.approx(listed.loo_.log_loss, rel=1e-3)
     joined = tuner(tiny_name).fit(table, groups="near-duplicates")
@@ -113,7 +111,7 @@ def test_near_duplicates_are_joined_with_given_groups(tiny_name: str) -> None:
     pairs_of_twins = [f"set {k // 4}" for k in range(2 * N_PAIRS)]
     image_set = from_arrays(list(images), labels.tolist(), groups=pairs_of_twins)
     fitted = tuner(tiny_name).fit(image_set)
-    features = fitted._extract(image_set)
+    features = fitted.extract(image_set)
     groups = with_near_duplicates(features).groups
     assert groups is not None
     assert len(set(groups.tolist())) == N_PAIRS // 2
@@ -132,7 +130,7 @@ def test_groups_that_are_none(groups: Any, message: str, tiny_name: str) -> None
     images, labels, _ = twins()
     warnings.simplefilter("default", DataWarning)  # of classes in one group, before the error
     with pytest.raises(DataError, match=message):
-        tuner(tiny_name).fit(images=images, labels=labels, groups=groups)
+        tuner(tiny_name).fit(images, labels=labels, groups=groups)
 
 
 # ---------------------------------------------------------------------------------------- weights
@@ -143,7 +141,7 @@ def layered(cache: Path, tiny_name: str) -> TopTuner:
     """A model on three layers; not to be changed."""
     labels = np.where(coarse(30)[:, 0, 0, 0] > 120, "red", "dark")
     layers = ["last", "layer3:2x2", "layer4:std"]
-    return tuner(tiny_name, layers=layers, cache=cache).fit(images=coarse(30), labels=labels)
+    return tuner(tiny_name, layers=layers, cache=cache).fit(coarse(30), labels=labels)
 
 
 def test_weights_add_up_and_are_parts_of_the_mean_squared_distance(layered: TopTuner) -> None:
@@ -164,7 +162,7 @@ def test_weights_add_up_and_are_parts_of_the_mean_squared_distance(layered: TopT
 
 def test_one_layer_has_all_of_the_weight(tiny_name: str) -> None:
     images, labels, _ = twins()
-    fitted = tuner(tiny_name).fit(images=images, labels=labels)
+    fitted = tuner(tiny_name).fit(images, labels=labels)
     assert fitted.layer_weights_ == {"last": pytest.approx(1)}
 
 
@@ -199,12 +197,12 @@ def test_networks_that_cannot_be_built(
 ) -> None:
     images, labels, _ = twins()
     with pytest.raises(error, match=message):
-        tuner(tiny_name, **parameters).fit(images=images, labels=labels)
+        tuner(tiny_name, **parameters).fit(images, labels=labels)
 
 
 def test_view_and_resolution_reach_the_network(tiny_name: str, tmp_path: Path) -> None:
     images, labels, _ = twins()
-    fitted = tuner(tiny_name, view="mirrored", resolution=64).fit(images=images, labels=labels)
+    fitted = tuner(tiny_name, view="mirrored", resolution=64).fit(images, labels=labels)
     assert fitted.provenance_["preprocessing"]["geometry"]["size"] == [64, 64]
     P = fitted.predict_proba(images)
     # Rounding of sums over the positions of a map, in another order.
@@ -219,7 +217,7 @@ def test_view_and_resolution_reach_the_network(tiny_name: str, tmp_path: Path) -
 
 
 def features_of(name: str, images: np.ndarray, labels: np.ndarray) -> Features:
-    return tuner(name)._extract(from_arrays(list(images), labels.tolist()))
+    return tuner(name).extract(from_arrays(list(images), labels.tolist()))
 
 
 def test_features_of_another_network_after_set_params(tiny_name: str, tmp_path: Path) -> None:
@@ -227,7 +225,7 @@ def test_features_of_another_network_after_set_params(tiny_name: str, tmp_path: 
     images, labels, _ = twins()
     features = features_of(tiny_name, images, labels)
     path = shutil.copy(tiny_name.partition("=")[2], tmp_path / "other.safetensors")
-    other = tuner(f"test_resnet={path}", layers=["layer4:std"]).fit(images=images, labels=labels)
+    other = tuner(f"test_resnet={path}", layers=["layer4:std"]).fit(images, labels=labels)
     other.set_params(backbone=tiny_name, layers="last").fit_features(features)
     assert other.backbone_ == tiny_name
     assert list(other.layer_weights_) == ["last"]
@@ -252,7 +250,7 @@ def test_a_model_goes_by_its_own_name_of_the_network(tiny_name: str, tmp_path: P
 def test_automatic_layers_stay_what_they_were_under_another_name(tmp_path: Path) -> None:
     """The embedded network has its own choice of layers; the same weights in a file have not."""
     images = twins()[0]
-    fitted = TopTuner().fit(images=images[:8], labels=["a", "b"] * 4)
+    fitted = TopTuner().fit(images[:8], labels=["a", "b"] * 4)
     fitted.save(tmp_path / "m.toptune")
     weights = tmp_path / "lite0.safetensors"
     save_file(load_backbone().module.state_dict(), weights)

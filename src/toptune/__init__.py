@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "DataError",
+    "FeatureExtractor",
     "Features",
     "FineTuner",
     "KernelClassifier",
@@ -25,6 +26,7 @@ __all__ = [
 
 _HOME = {
     "DataError": "toptune.errors",
+    "FeatureExtractor": "toptune.features.extractor",
     "Features": "toptune.features",
     "FineTuner": "toptune.finetuning.estimator",
     "KernelClassifier": "toptune.kernel",
@@ -34,7 +36,7 @@ _HOME = {
 
 if TYPE_CHECKING:
     from toptune.errors import DataError, ToptuneError
-    from toptune.features import Features
+    from toptune.features import FeatureExtractor, Features
     from toptune.finetuning.estimator import FineTuner
     from toptune.kernel import KernelClassifier
     from toptune.tuner import TopTuner

@@ -1,47 +1,53 @@
 """TopTuner: images and labels in, a trained classifier out.
 
-    images -> features of a frozen network -> normalisation -> kernel head -> labels, probabilities
+    images -> extractor_ (frozen network) -> Features -> model_ -> labels, probabilities
 
-It holds no arithmetic: `features` extracts, `kernel` learns, `metrics` counts, `model_file` stores.
+A facade, without arithmetic: `FeatureExtractor` has the network, `FittedModel` what was fitted.
 Top-tuning: Alfano, Pastore, Rosasco and Odone, arXiv 2209.07932.
 """
 
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
+from sklearn.utils import ClassifierTags, RegressorTags
+from sklearn.utils.validation import check_is_fitted
 
 from toptune.decisions.costs import Costs
-from toptune.decisions.thresholds import Objective
+from toptune.decisions.rule import DecisionRule
+from toptune.decisions.thresholds import Objective, choose_thresholds
 from toptune.errors import BackboneError, DataError, ModelFileError
-from toptune.evaluation.classification import Evaluation
 from toptune.evaluation.near_duplicates import NEAR_DUPLICATES, with_near_duplicates
-from toptune.features import (
-    Features,
-)
+from toptune.features import Features
 from toptune.features.backbones import View
+from toptune.features.extractor import FeatureExtractor
 from toptune.features.taps import LAST
-from toptune.images import Images, ImageSource, unlabelled_images, with_folder
-from toptune.kernel import FeatureNormalizer, Rows
+from toptune.images import (
+    Images,
+    ImageSet,
+    images_to_compare,
+    labelled_images,
+    unlabelled_images,
+    with_folder,
+)
 from toptune.kernel.estimators import Kernel
-from toptune.model.cautious import CautiousClassifier
+from toptune.model import updates
+from toptune.model.backbone_selection import BackboneScore, choose_backbone, compare_backbones
 from toptune.model.explanation import Explanation, explain_image
-from toptune.model.extracting import ExtractingClassifier, Network
-from toptune.model.file import Model, read_model, write_model
-from toptune.model.image_classifier import check_finite, given_images
-from toptune.model.updates import UpdatableClassifier
-from toptune.runtime.versions import library_versions
-from toptune.tasks import Targets, Task, TaskChoice, chosen_task
-from toptune.tasks.choosing import chosen_thresholds
+from toptune.model.file import read_model, write_model
+from toptune.model.fitted_model import NOT_FITTED, FittedAttribute, FittedModel
+from toptune.model.fitting import HeadParameters, check_finite, fit_model
+from toptune.runtime.deprecation import with_old_parameters
+from toptune.tasks import Answers, TaskChoice, TaskEvaluation, chosen_task
 
 
-class TopTuner(ExtractingClassifier, UpdatableClassifier, CautiousClassifier):
+class TopTuner(BaseEstimator):  # type: ignore[misc]
     """Image classifier: frozen network, features extracted once, fast kernel head.
 
     Parameters
@@ -49,30 +55,18 @@ class TopTuner(ExtractingClassifier, UpdatableClassifier, CautiousClassifier):
     backbone : str, default="efficientnet_lite0"
         Network: an embedded one, a timm name, ``ARCH=FILE`` or ``local-dir:FOLDER``; see
         `toptune.features.load_backbone`. "auto" compares those that are on this machine.
-    layers : "auto", "last" or sequence of str, default="auto"
-        What the features are: pooled maps of the late layers, their weights chosen by
-        leave-one-out; the pooled output of the network; or layers by name.
-    view : {"whole", "center", "mirrored", "crops"}, default="whole"
-        What of an image the network sees: all of it, whatever its aspect ratio; the central part
-        that belongs to the network's weights; all of it and its mirror image, at twice the cost;
-        five crops, at five times the cost.
-    resolution : int, optional
-        Height and width of the network's input, pixels; by default what belongs to its weights.
+    layers, view, resolution, precision, cache
+        As for `toptune.FeatureExtractor`. With layers="auto" the weights of the layers are chosen
+        by leave-one-out.
     kernel, bandwidth, penalty, n_centers, class_weight
-        Passed to `toptune.kernel.KernelClassifier`; "auto" means chosen by leave-one-out.
-    precision : {"auto", "float32", "bfloat16"}, default="auto"
-        Of the network's arithmetic. "auto" is bfloat16 where the processor has it.
-    cache : "auto", path or None, default="auto"
-        Folder for extracted features, which a second run reads back. "auto" is TOPTUNE_CACHE or
-        the platform's cache folder; None keeps nothing.
+        As for `toptune.KernelClassifier`; "auto" means chosen by leave-one-out.
     strict : bool, default=False
         Raise an error for an image that cannot be read while fitting or scoring, instead of
         setting it aside.
     random_state : int, default=0
         Seed of everything that is drawn.
     time_budget : float, optional
-        With backbone="auto": seconds that the extraction may take, as measured on a few images;
-        networks that would take longer are not chosen. None leaves the time out of account.
+        With backbone="auto": seconds that the extraction may take, as measured on a few images.
     task : {"auto", "classification", "multilabel", "regression"}, default="auto"
         What labels are: one class per image, any number of them, or a number. "auto" goes by the
         labels: floats that are not all whole, in memory or in a manifest, are numbers; lists of
@@ -81,38 +75,38 @@ class TopTuner(ExtractingClassifier, UpdatableClassifier, CautiousClassifier):
 
     Attributes
     ----------
-    task_ : str
-        The task: "classification", "multilabel" or "regression".
+    extractor_ : FeatureExtractor
+        With the network of the fit.
+    model_ : FittedModel
+        What was fitted; the attributes below are read from it.
+    task_ : {"classification", "multilabel", "regression"}
     classes_ : ndarray of shape (c,)
         Labels, sorted; none for regression.
     loo_ : Evaluation
-        Leave-one-out accuracy, log-loss, confusion matrix and per-class table of the training
-        images: each was predicted by the model fitted without it, and without its group if there
-        are groups. After a change it is computed when it is first asked for.
-        `toptune.tasks.LabelEvaluation` or `NumberEvaluation` for the other tasks.
-    ids_ : tuple of str
-        Names of the training images.
-    groups_ : ndarray of str, shape (n,), or None
-        Group of each training image, where whole groups were left out.
+        Leave-one-out accuracy, log-loss, confusion matrix and per-class table: each training image
+        was predicted by the model fitted without it, and without its group if there are groups.
+        Computed when first asked for. `LabelEvaluation` or `NumberEvaluation` for other tasks.
+    loo_proba_ : ndarray of shape (n, c)
+        Leave-one-out probabilities of the training images; numbers (n,) for regression.
+    ids_, codes_, groups_
+        Names of the training images; labels, as positions in `classes_`, indicators or numbers;
+        groups, or None.
     refresh_ : str or None
         After changes: why centers and hyperparameters should be chosen anew.
-    head_ : KernelClassifier
-        The fitted head; a KernelRegressor for regression.
+    head_, normalizer_, center_features_
+        The fitted KernelClassifier (KernelRegressor for regression), what normalises its features,
+        and the features of its centers before that.
     quarantined_ : tuple of Quarantined
         Training images set aside, with the reason.
     seconds_ : dict
         Time of the stages decode_extract, select and fit.
-    backbone_ : str
-        Network used.
+    backbone_, backbones_
+        Network used; with backbone="auto" also a `BackboneScore` of each, the best first.
     layer_weights_ : dict
-        Part that each layer has in the mean squared distance of two training images (of two
-        centers, where not all images are centers).
-    backbones_ : list of BackboneScore
-        With backbone="auto": how every network did on some of the images, the best first.
+        Part that each layer has in the mean squared distance of two training images (centers).
     provenance_ : dict
         Backbone, weights hash, preprocessing, precision, versions of libraries, and
-        ``image_folders``, where the training images were if they were files (not with
-        ``centers=``).
+        ``image_folders``: where training images were if they were files (not with ``centers=``).
 
     Examples
     --------
@@ -121,10 +115,30 @@ class TopTuner(ExtractingClassifier, UpdatableClassifier, CautiousClassifier):
     >>> rng = np.random.default_rng(0)
     >>> dark = rng.integers(0, 90, size=(8, 32, 32, 3), dtype=np.uint8)
     >>> tuner = TopTuner(cache=None)
-    >>> tuner = tuner.fit(images=[*dark, *(dark + 140)], labels=["night"] * 8 + ["day"] * 8)
+    >>> tuner = tuner.fit([*dark, *(dark + 140)], ["night"] * 8 + ["day"] * 8)
     >>> tuner.predict([dark[0] + 120]).tolist()
     ['day']
     """
+
+    extractor_: FeatureExtractor
+    model_: FittedModel
+    backbones_: list[BackboneScore]
+    task_ = FittedAttribute(lambda model: model.task_name)
+    classes_ = FittedAttribute(lambda model: model.classes)
+    loo_ = FittedAttribute(lambda model: model.loo)
+    loo_proba_ = FittedAttribute(lambda model: model.left_out)
+    ids_ = FittedAttribute(lambda model: model.ids)
+    codes_ = FittedAttribute(lambda model: model.codes)
+    groups_ = FittedAttribute(lambda model: model.groups)
+    refresh_ = FittedAttribute(lambda model: model.refresh)
+    head_ = FittedAttribute(lambda model: model.head)
+    normalizer_ = FittedAttribute(lambda model: model.normalizer)
+    center_features_ = FittedAttribute(lambda model: model.center_features)
+    quarantined_ = FittedAttribute(lambda model: model.quarantined)
+    seconds_ = FittedAttribute(lambda model: model.seconds)
+    backbone_ = FittedAttribute(lambda model: model.backbone)
+    layer_weights_ = FittedAttribute(lambda model: model.layer_weights)
+    provenance_ = FittedAttribute(lambda model: model.provenance)
 
     def __init__(
         self,
@@ -163,13 +177,12 @@ class TopTuner(ExtractingClassifier, UpdatableClassifier, CautiousClassifier):
 
     # ------------------------------------------------------------------------------- learning
 
+    @with_old_parameters
     def fit(
         self,
-        data: Images | None = None,
+        data: Images,
         labels: ArrayLike | str | os.PathLike[str] | None = None,
         *,
-        paths: Sequence[str | os.PathLike[str]] | None = None,
-        images: Sequence[ImageSource] | NDArray[Any] | None = None,
         split: str | None = None,
         groups: Iterable[object] | None = None,
         centers: TopTuner | None = None,
@@ -180,12 +193,10 @@ class TopTuner(ExtractingClassifier, UpdatableClassifier, CautiousClassifier):
         ----------
         data : path, list of images or ImageSet
             A folder with one folder per class, the same under train, val and test (train is used),
-            or a .csv or .parquet manifest; or images given directly, with `labels`.
+            or a .csv or .parquet manifest; or paths or images, with `labels`.
         labels : list of labels, or path
             One label per image of a list, or a list of names per image; or a manifest with the
             labels of the images in `data`.
-        paths, images : list
-            Other ways to name a list of images.
         split : str, optional
             Split of the data to train on.
         groups : list, or "near-duplicates", optional
@@ -195,12 +206,7 @@ class TopTuner(ExtractingClassifier, UpdatableClassifier, CautiousClassifier):
             of the manifest.
         centers : TopTuner, optional
             A model whose centers, kernel, bandwidth and weights of layers are used instead of
-            chosen, so that models trained on other images with the same one can be merged; see
-            `merge`.
-
-        Returns
-        -------
-        self
+            chosen, so that models trained on other images with the same one can be merged.
 
         Raises
         ------
@@ -213,35 +219,17 @@ class TopTuner(ExtractingClassifier, UpdatableClassifier, CautiousClassifier):
         found = isinstance(groups, str)
         if found and groups != NEAR_DUPLICATES:
             raise DataError(f'groups must be names or "{NEAR_DUPLICATES}", got {groups!r}')
-        image_set = given_images(
-            data,
-            labels,
-            paths=paths,
-            images=images,
-            split=split,
-            groups=None if found else groups,
-        )
-        network = self._chosen(image_set, centers)
-        features = self._extract(image_set, network=network)
+        images = labelled_images(data, labels, split=split, groups=None if found else groups)
+        extractor = self._extractor(self._chosen_backbone(images, centers))
+        features = extractor.extract(images, strict=self.strict)
         if centers is None:  # models with the centers of another are made to be sent away
-            features = replace(features, provenance=with_folder(features.provenance, image_set))
+            features = replace(features, provenance=with_folder(features.provenance, images))
         if found:
             features = with_near_duplicates(features)
-        return self._fit_features(features, network, centers)
+        return self._fit_model(features, extractor, centers)
 
     def fit_features(self, features: Features, *, centers: TopTuner | None = None) -> TopTuner:
-        """Train the head on features that were extracted before, by this backbone.
-
-        Parameters
-        ----------
-        features : Features
-            With labels; where they have `groups`, whole groups are left out.
-        centers : TopTuner, optional
-            As for `fit`.
-
-        Returns
-        -------
-        self
+        """Train the head on features that were extracted before, by this backbone; see `fit`.
 
         Raises
         ------
@@ -252,93 +240,203 @@ class TopTuner(ExtractingClassifier, UpdatableClassifier, CautiousClassifier):
         """
         if self.backbone == "auto":
             raise DataError('backbone="auto" needs images to compare networks on: name the network')
-        network = self._asked(self.backbone)
-        self._check_provenance(features.provenance, "these features", network=network)
+        extractor = self._extractor(self.backbone)
+        extractor.check_provenance(features.provenance, "these features")
         check_finite(features)
-        return self._fit_features(features, network, centers)
+        return self._fit_model(features, extractor, centers)
 
-    def _fit_features(
+    @with_old_parameters
+    def partial_fit(
         self,
-        features: Features,
-        network: Network,
-        centers: TopTuner | None,
+        data: Images,
+        labels: ArrayLike | str | os.PathLike[str] | None = None,
+        *,
+        split: str | None = None,
+        groups: Iterable[object] | None = None,
+        reselect: bool = False,
     ) -> TopTuner:
-        task = chosen_task(self.task, features.label_kind)
-        targets = task.read(features)
-        groups = features.groups
-        if groups is not None and len(set(groups.tolist())) < 2:
+        """Add labelled images, of known classes or of new ones; the first call is a `fit`.
+
+        Arguments are those of `fit`, `reselect` and errors those of
+        `toptune.model.updates.add_images`. A call that fails leaves the model as it was.
+        """
+        if not self.__sklearn_is_fitted__():
+            return self.fit(data, labels, split=split, groups=groups)
+        if isinstance(groups, str):
             raise DataError(
-                "all images belong to one group: leave-one-out of whole groups would leave none"
+                f"groups={groups!r} needs all images at once: name the groups of those to add, or "
+                "train anew"
             )
-        start = time.perf_counter()
-        if centers is None:
-            self._fit_head(features, task, targets)
-        else:
-            self._fit_head_like(centers, features, task, targets, network)
-        total = time.perf_counter() - start
-        selecting = self.head_.selection_seconds_
-        self.seconds_ = {
-            "decode_extract": features.seconds,
-            "select": selecting,
-            "fit": total - selecting,
-        }
-        self._set_task(task.of_head(self.head_, targets.classes, targets.codes, groups))
-        self._set_samples(features.ids, targets.codes, groups)
-        self.quarantined_ = features.quarantined
-        self.provenance_ = {**features.provenance, "versions": library_versions()}
-        self._fitted_network, self.backbone_ = network, network.name
-        self._keep = "sums"
+        self.model_.require("adding images is")
+        images = labelled_images(data, labels, split=split, groups=groups)
+        updates.checked_labels(self.model_, images)  # an error in them is raised before the work
+        images = updates.with_new_numbers(self.model_, images)
+        features = self.extract(images)
+        if (self.head_.center_indices_ >= 0).any():  # else it may be sent away: see `fit`
+            features = replace(features, provenance=with_folder(features.provenance, images))
+        self.model_ = updates.add_images(self.model_, features, reselect=reselect)
         return self
 
-    def _fit_head(self, features: Features, task: type[Task[Any]], targets: Targets) -> None:
-        widths = list(features.layers.values())
-        head = task.new_head(
-            kernel=self.kernel,
-            bandwidth=self.bandwidth,
-            penalty=self.penalty,
-            n_centers=self.n_centers,
-            class_weight=self.class_weight,
-            feature_groups=widths,
-            random_state=self.random_state,
-        )
-        normalizer = FeatureNormalizer(groups=widths).fit(features.X[:1])
-        rows = Rows(features.X, transform=normalizer.transform)
-        head.fit(rows, targets.y, groups=features.groups)
-        self.head_, self.normalizer_ = head, normalizer
-        self.center_features_ = features.X[head.center_indices_]
+    def partial_fit_features(self, features: Features, *, reselect: bool = False) -> TopTuner:
+        """Add images whose features were extracted before, by this model's network."""
+        self.check_fitted("adding images is")
+        self.extractor_.check_provenance(features.provenance, "these features")
+        check_finite(features)
+        self.model_ = updates.add_images(self.model_, features, reselect=reselect)
+        return self
 
-    def _fit_head_like(
+    def forget(
+        self, ids: str | Iterable[str], *, drop_centers: bool = False, reselect: bool = False
+    ) -> TopTuner:
+        """Take training images out, exactly; see `toptune.model.updates.remove_images`."""
+        self.check_fitted("forgetting images is")
+        self.model_ = updates.remove_images(
+            self.model_, ids, drop_centers=drop_centers, reselect=reselect
+        )
+        return self
+
+    def merge(
         self,
-        model: TopTuner,
-        features: Features,
-        task: type[Task[Any]],
-        targets: Targets,
-        network: Network,
-    ) -> None:
-        """Train a head with the centers of another model."""
-        model._check_for_classes("centers= is")
-        if task.name != "classification":
-            raise DataError(f"centers= is for classification, and these labels are for {task.name}")
-        self._check_provenance(model.provenance_, "the model of the centers", network=network)
-        self.normalizer_ = model.normalizer_
-        self.head_ = model.head_.fit_with_centers(
-            self._rows(features),
-            targets.y,
-            groups=features.groups,
-            class_weight=self.class_weight,
-            penalty=None if isinstance(self.penalty, str) else self.penalty,
-        )
-        self.center_features_ = model.center_features_
+        models: TopTuner | Sequence[TopTuner],
+        *,
+        prefixes: Sequence[str] | None = None,
+        reselect: bool = False,
+    ) -> TopTuner:
+        """Add the images of models with the same centers; see `toptune.model.updates.merge_models`.
 
-    @property
-    def layer_weights_(self) -> dict[str, float]:
-        """Part that each layer has in the mean squared distance of two of the centers."""
-        layers = dict(self.provenance_["layers"])
-        ends = np.cumsum(list(layers.values()))
-        parts = np.split(self.head_.feature_shares(), ends[:-1])
-        return {name: float(part.sum()) for name, part in zip(layers, parts, strict=True)}
+        `models` were trained with ``centers=`` the same model as this one, or are that model;
+        `prefixes` has one for this model and one for each other.
+        """
+        others = [models] if isinstance(models, TopTuner) else list(models)
+        for tuner in (self, *others):
+            tuner.check_fitted("merging models is")
+            self.extractor_.check_provenance(tuner.provenance_, "the model to merge")
+        everyone = [self.model_, *(tuner.model_ for tuner in others)]
+        self.model_ = updates.merge_models(everyone, prefixes=prefixes, reselect=reselect)
+        return self
 
     # ------------------------------------------------------------------------------ answering
+
+    def extract(self, images: Images, *, strict: bool | None = None) -> Features:
+        """Compute features, by the network of the fit, or by the one to fit with.
+
+        `strict` is by default the parameter; images are given as for `FeatureExtractor.extract`.
+        """
+        if not self.__sklearn_is_fitted__():
+            self.extractor_ = self._extractor(self.backbone)
+        self.extractor_.set_params(cache=self.cache)
+        return self.extractor_.extract(images, strict=self.strict if strict is None else strict)
+
+    def prepare(self) -> TopTuner:
+        """Load the network now, so that the first image need not wait for it."""
+        if not self.__sklearn_is_fitted__():
+            self.extractor_ = self._extractor(self.backbone)
+        self.extractor_.load()[1].prepare()
+        return self
+
+    def classify(
+        self,
+        images: Images,
+        *,
+        strict: bool = False,
+        coverage: float | None = None,
+        reject: float | None = None,
+    ) -> Answers:
+        """Predict images of which some may be unreadable; those are listed, not predicted.
+
+        Parameters
+        ----------
+        images : path, list of images or ImageSet
+            A file, a folder (searched through), or images given directly.
+        strict : bool, default=False
+            Raise an error for an image that cannot be read.
+        coverage, reject : float, optional
+            As for `predict`: also give prediction sets, and unknown scores with a mark.
+
+        Returns
+        -------
+        Predictions
+            `toptune.tasks.LabelPredictions` or `NumberPredictions` for other tasks.
+        """
+        rule = DecisionRule(coverage=coverage, reject=reject)
+        self.check_fitted()
+        self.model_.check_rates(rule)  # before the work
+        return self.model_.answers(self.extract(unlabelled_images(images), strict=strict), rule)
+
+    def classify_features(
+        self, features: Features, *, coverage: float | None = None, reject: float | None = None
+    ) -> Answers:
+        """Predict from features; see `classify`."""
+        rule = DecisionRule(coverage=coverage, reject=reject)
+        return self.model_for(features).answers(features, rule)
+
+    def predict_proba(self, images: Images) -> NDArray[np.float64]:
+        """Compute probabilities (n, c), columns in the order of `classes_`; errors as `predict`."""
+        self.check_fitted("predict_proba is", "classification", "multilabel")
+        return self.model_.outputs(self.extract(unlabelled_images(images), strict=True))
+
+    def predict_proba_features(self, features: Features) -> NDArray[np.float64]:
+        """Compute probabilities (n, c) from features."""
+        self.check_fitted("predict_proba is", "classification", "multilabel")
+        return self.model_for(features).outputs(features)
+
+    def predict(
+        self,
+        images: Images,
+        *,
+        costs: Costs | None = None,
+        thresholds: Mapping[Any, float] | None = None,
+        coverage: float | None = None,
+        reject: float | None = None,
+    ) -> NDArray[Any]:
+        """Decide for each image: its most probable class, a set of classes, or "unknown".
+
+        Parameters
+        ----------
+        images : path, list of images or ImageSet
+            As for `classify`.
+        costs, thresholds, coverage, reject
+            As for `toptune.decisions.DecisionRule`. Sets are conformal sets on leave-one-out
+            probabilities, of whole groups where the model has groups.
+
+        Returns
+        -------
+        ndarray of shape (n,), or (n, c)
+            Labels, or numbers; with several labels per image their indicators, (n, c). With
+            `reject` some are "unknown", and labels that are not text come in an array of objects.
+            With `coverage` an indicator matrix of bool; with both, sets of unknown images are
+            empty.
+
+        Raises
+        ------
+        DataError
+            If an image cannot be read, because rows must match the images (`classify` goes on
+            instead), or the training images are too few for a coverage or rate.
+        """
+        rule = DecisionRule(costs=costs, thresholds=thresholds, coverage=coverage, reject=reject)
+        self.check_fitted()
+        rule.check(self.classes_, self.task_)
+        return self.classify(images, strict=True, coverage=coverage, reject=reject).apply(rule)
+
+    def evaluate(
+        self,
+        data: Images,
+        labels: ArrayLike | str | os.PathLike[str] | None = None,
+        *,
+        split: str | None = None,
+        costs: Costs | None = None,
+        thresholds: Mapping[Any, float] | None = None,
+    ) -> TaskEvaluation:
+        """Compare predictions with labels of the split test where there is one, else val, else all.
+
+        Arguments are those of `fit` and `predict`; costs add their mean to the `Evaluation`
+        (`LabelEvaluation` or `NumberEvaluation` for other tasks).
+        """
+        rule = DecisionRule(costs=costs, thresholds=thresholds)
+        self.check_fitted()
+        rule.check(self.classes_, self.task_)
+        features = self.extract(images_to_compare(data, labels, split=split))
+        return self.model_.evaluate(features, rule)
 
     def evaluate_features(
         self,
@@ -346,12 +444,33 @@ class TopTuner(ExtractingClassifier, UpdatableClassifier, CautiousClassifier):
         *,
         costs: Costs | None = None,
         thresholds: Mapping[Any, float] | None = None,
-    ) -> Evaluation | Any:
-        """Compare predictions with the labels of features extracted before; see `evaluate`."""
-        self._check_fitted()
-        self._check_provenance(features.provenance, "these features")
-        check_finite(features)
-        return self._compare(features, costs=costs, thresholds=thresholds)
+    ) -> TaskEvaluation:
+        """Compare predictions with the labels of features; see `evaluate`."""
+        rule = DecisionRule(costs=costs, thresholds=thresholds)
+        return self.model_for(features).evaluate(features, rule)
+
+    def score(
+        self,
+        data: Images,
+        labels: ArrayLike | str | os.PathLike[str] | None = None,
+        *,
+        split: str | None = None,
+    ) -> float:
+        """Compute the accuracy (all labels right, or R^2 of numbers); see `evaluate`."""
+        return float(self.evaluate(data, labels, split=split).score)
+
+    def unknown_score(self, images: Images) -> NDArray[np.float64]:
+        """Compute how unlike the training images (centers) each image is, (n,).
+
+        0 is usual, 1 is what one training image in six reaches; see `toptune.decisions.novelty`.
+        """
+        self.check_fitted("unknown_score is")
+        return self.model_.unknown_scores(self.extract(unlabelled_images(images), strict=True))
+
+    def unknown_score_features(self, features: Features) -> NDArray[np.float64]:
+        """Compute how unlike the training images each image is, from features; (n,)."""
+        self.check_fitted("unknown_score is")
+        return self.model_for(features).unknown_scores(features)
 
     def choose_thresholds(
         self,
@@ -360,62 +479,27 @@ class TopTuner(ExtractingClassifier, UpdatableClassifier, CautiousClassifier):
         recall: Mapping[Any, float] | None = None,
         precision: Mapping[Any, float] | None = None,
     ) -> dict[Any, float]:
-        """Choose thresholds for `predict` and `evaluate` from the leave-one-out probabilities.
+        """Choose thresholds for `predict` from the leave-one-out probabilities.
 
-        Parameters
-        ----------
-        objective : {"macro-f1", "balanced-accuracy"}, optional
-            What the thresholds of all classes together make greatest.
-        recall, precision : mapping, optional
-            Class to the part of it that is to be found, or to the part of what is found that is to
-            be right.
-
-        Returns
-        -------
-        dict
-            Class to threshold. What was wanted holds on the training images, each left out.
-
-        Raises
-        ------
-        DataError
-            If labels are numbers, nothing or too much is asked for, or it cannot be had: where an
-            image has one class, wishes for several classes may exclude each other.
+        Arguments and errors are those of `toptune.decisions.thresholds.choose_thresholds`.
         """
-        self._check_fitted()
-        self._task.require(("classification", "multilabel"), "thresholds are")
-        P = self._task.left_out(self.head_)
-        return chosen_thresholds(
-            self._task, self.codes_, P, objective=objective, recall=recall, precision=precision
+        self.check_fitted("thresholds are", "classification", "multilabel")
+        model = self.model_
+        return choose_thresholds(
+            model.codes,
+            model.left_out,
+            model.classes,
+            objective,
+            recall=recall,
+            precision=precision,
         )
 
     def explain(
         self, image: Images, *, label: Any = None, n_images: int = 6, cells: int = 8
     ) -> Explanation:
-        """Say which training images, and which parts of an image, its score comes from.
-
-        Parameters
-        ----------
-        image : path, or list of one image
-            The image.
-        label : optional
-            Class whose score is explained; by default the most probable one.
-        n_images : int, default=6
-            Training images to name for the class, and against it.
-        cells : int, default=8
-            Cells along each side of the grid that is covered cell by cell, at most 32.
-
-        Returns
-        -------
-        Explanation
-
-        Raises
-        ------
-        DataError
-            If there is not exactly one image, it cannot be read, the model does not know the
-            label, or `n_images` or `cells` is out of its range.
-        """
-        self._check_for_classes("explain is")
-        backbone, engine = self._network()
+        """Explain a score by training images and by parts of the image; see `explain_image`."""
+        self.check_fitted("explain is")
+        backbone, engine = self.extractor_.load()
         return explain_image(
             unlabelled_images(image),
             backbone=backbone,
@@ -437,59 +521,24 @@ class TopTuner(ExtractingClassifier, UpdatableClassifier, CautiousClassifier):
         *,
         keep: Literal["auto", "nothing", "sums", "rows"] = "auto",
     ) -> None:
-        """Write the model to one file, replacing it if it exists.
+        """Write the model to one file, usually named ``*.toptune``; replace one that exists.
 
-        Parameters
-        ----------
-        path : path
-            Usually named ``*.toptune``.
-        keep : {"auto", "nothing", "sums", "rows"}, default="auto"
-            What the file holds for changes of the model, where not all images are centers: sums,
-            for `partial_fit` and `merge`; or also m numbers of each image, for `forget` and
-            leave-one-out afterwards. "auto" is "rows" for a model from a file that has them,
-            else "sums".
+        `keep` is what the file holds for changes, where not all images are centers: sums, for
+        `partial_fit` and `merge`; or also m numbers of each image, for `forget` and leave-one-out
+        afterwards. "auto" is "rows" for a model from a file that has them, else "sums".
 
         Raises
         ------
         StorageError
             If it cannot be written.
         """
-        self._check_fitted()
-        write_model(
-            path,
-            Model(
-                parameters=self.get_params() | {"cache": "auto"},
-                head=self.head_,
-                normalizer=self.normalizer_,
-                center_features=self.center_features_,
-                codes=self.codes_,
-                ids=self.ids_,
-                provenance=self.provenance_,
-                quarantined=self.quarantined_,
-                seconds=self.seconds_,
-                task=type(self._task),
-                classes=self.classes_,
-                groups=self.groups_,
-            ),
-            keep=self._keep if keep == "auto" else keep,
-        )
+        self.check_fitted()
+        model = replace(self.model_, parameters=self.get_params() | {"cache": "auto"})
+        write_model(path, model, keep=model.kept if keep == "auto" else keep)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, backbone: str | None = None) -> TopTuner:
-        """Read a model that `save` wrote, and the network it needs.
-
-        Parameters
-        ----------
-        path : path
-            A ``.toptune`` file.
-        backbone : str, optional
-            Where the network is on this machine, if it has another name here; the weights must be
-            the same.
-
-        Returns
-        -------
-        TopTuner
-            Fitted.
+        """Read a model that `save` wrote, and its network, which may have another name here.
 
         Raises
         ------
@@ -500,44 +549,110 @@ class TopTuner(ExtractingClassifier, UpdatableClassifier, CautiousClassifier):
             If the network is not on this machine.
         """
         model = read_model(path)
+        if backbone is not None:
+            model = replace(model, parameters=model.parameters | {"backbone": backbone})
         try:
             tuner = cls(**model.parameters)
         except TypeError as error:
             raise ModelFileError(f"{path}: its description is damaged: {error!r}") from error
-        tuner.head_, tuner.normalizer_ = model.head, model.normalizer
-        tuner.center_features_, tuner.quarantined_ = model.center_features, model.quarantined
-        tuner.provenance_, tuner.seconds_ = model.provenance, model.seconds
-        task = model.task.of_head(model.head, model.classes, model.codes, model.groups)
-        tuner._set_task(task)
-        tuner._set_samples(model.ids, model.codes, model.groups)
-        tuner._keep = model.kept
-        if backbone is not None:
-            tuner.backbone = backbone
-        compared = tuner.backbone == "auto"
-        tuner.backbone_ = tuner.provenance_["backbone"] if compared else tuner.backbone
+        tuner.model_ = model
         # By name: what "auto" stands for may be another thing for another name of the network.
-        layers = tuple(name for name, _ in tuner.provenance_["layers"])
-        tuner._fitted_network = replace(tuner._asked(tuner.backbone_), layers=layers)
+        layers = tuple(name for name, _ in model.provenance["layers"])
+        tuner.extractor_ = tuner._extractor(model.backbone).set_params(layers=layers)
         what = f"the model {os.fspath(path)}"
         try:
-            tuner._check_provenance(tuner.provenance_, what)
+            tuner.extractor_.check_provenance(model.provenance, what)
         except BackboneError:  # a network without these layers is another one: that is said first
-            last = replace(tuner._fitted_network, layers=LAST)
-            tuner._check_provenance(tuner.provenance_, what, network=last)
+            tuner.extractor_.set_params(layers=LAST).check_provenance(model.provenance, what)
             raise
         return tuner
 
     # -------------------------------------------------------------------------------- details
 
+    def check_fitted(self, what: str = "", *tasks: Any) -> None:
+        """Raise if there is no model, or `what` is for other tasks (classification by default)."""
+        check_is_fitted(self, msg=NOT_FITTED)
+        if what:
+            self.model_.require(what, *tasks)
+
+    def check_decision(
+        self,
+        *,
+        costs: Costs | None = None,
+        thresholds: Mapping[Any, float] | None = None,
+        coverage: float | None = None,
+        reject: float | None = None,
+    ) -> None:
+        """Raise, before any work is done, what `predict` would; arguments are its own."""
+        rule = DecisionRule(costs=costs, thresholds=thresholds, coverage=coverage, reject=reject)
+        rule.check(self.classes_, self.task_)
+
+    def head_parameters(self) -> HeadParameters:
+        """Return the parameters that are the head's."""
+        names = ("kernel", "bandwidth", "penalty", "n_centers", "class_weight", "random_state")
+        return HeadParameters(**{name: getattr(self, name) for name in names})
+
+    def model_for(self, features: Features) -> FittedModel:
+        """Return the model, if it fits features that were extracted before; raise if not."""
+        self.check_fitted()
+        self.extractor_.check_provenance(features.provenance, "these features")
+        check_finite(features)
+        return self.model_
+
+    def _extractor(self, backbone: str) -> FeatureExtractor:
+        """Return the extractor of the parameters: that of before if it is equal."""
+        wanted = FeatureExtractor(
+            backbone=backbone,
+            layers=self.layers,
+            view=self.view,
+            resolution=self.resolution,
+            precision=self.precision,
+            cache=self.cache,
+        )
+        known: FeatureExtractor | None = getattr(self, "extractor_", None)
+        return wanted if known is None or known.get_params() != wanted.get_params() else known
+
+    def _chosen_backbone(self, images: ImageSet, centers: TopTuner | None) -> str:
+        """Return the network to use, after a comparison where it is "auto"."""
+        if self.backbone != "auto":
+            return self.backbone
+        if centers is not None:
+            return centers.backbone_
+        task = chosen_task(self.task, images.label_kind).name
+        if task != "classification":
+            raise DataError(f'backbone="auto" is for classification, not {task}: name the network')
+        self.backbones_ = compare_backbones(
+            replace(images, label_kind="class"),
+            lambda name: self._extractor(name).load(),
+            random_state=self.random_state,
+        )
+        return choose_backbone(self.backbones_, self.time_budget)
+
+    def _fit_model(
+        self, features: Features, extractor: FeatureExtractor, centers: TopTuner | None
+    ) -> TopTuner:
+        if centers is not None:
+            centers.check_fitted("centers= is")
+            extractor.check_provenance(centers.provenance_, "the model of the centers")
+        self.model_ = fit_model(
+            features,
+            task=self.task,
+            head=self.head_parameters(),
+            centers=None if centers is None else centers.model_,
+            parameters=self.get_params(),
+        )
+        self.extractor_ = extractor
+        return self
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "model_")
+
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        if self.task == "regression":  # so that splitters do not look for classes
-            tags.estimator_type = "regressor"
+        tags.estimator_type = "regressor" if self.task == "regression" else "classifier"
+        if self.task == "regression":
+            tags.regressor_tags = RegressorTags()
+        else:
+            tags.classifier_tags = ClassifierTags()
+        tags.target_tags.required = True
         return tags
-
-    def _rows(self, features: Features) -> Rows:
-        """Features as the head takes them, normalised a block at a time."""
-        return Rows(features.X, transform=self.normalizer_.transform)
-
-    def _proba(self, features: Features) -> NDArray[np.float64]:
-        return self._task.outputs(self.head_, self._rows(features))

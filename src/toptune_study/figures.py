@@ -13,7 +13,7 @@ import pandas as pd
 
 from toptune.reports.html.drawing import INK, MUTED, PAPER, RULE, canvas, legend
 from toptune_study.frames import Method
-from toptune_study.summary import Missing, Summary, attempt
+from toptune_study.summary import Missing, Summary
 from toptune_study.tables import method_title, short_title
 
 if TYPE_CHECKING:
@@ -56,9 +56,11 @@ def _rows(axes: Axes, names: Sequence[str]) -> None:
     axes.grid(axis="y", visible=False)
 
 
-def _accuracy(summary: Summary) -> Figure:
+def _accuracy(summary: Summary) -> Figure | Missing:
     """Accuracy on each data set, in the order of what top-tuning gains over fine-tuning."""
-    scores, versus = summary.scores.scores, attempt(lambda: summary.versus_full)
+    if isinstance(summary.scores, Missing):
+        return summary.scores
+    versus, scores = summary.versus_full, summary.scores.scores
     # Data sets that fine-tuning has not seen yet come last.
     gain = scores.iloc[:, 0] if isinstance(versus, Missing) else versus.differences
     scores = scores.loc[(-gain.reindex(scores.index)).sort_values(kind="stable").index]
@@ -85,9 +87,11 @@ def _accuracy(summary: Summary) -> Figure:
         return figure
 
 
-def _ranks(summary: Summary) -> Figure:
+def _ranks(summary: Summary) -> Figure | Missing:
     """Critical-difference diagram of heads on the same features."""
     found = summary.ranking
+    if isinstance(found, Missing):
+        return found
     from scikit_posthocs import critical_difference_diagram
 
     ranks = found.ranks.set_axis([method.head for method in found.ranks.index])
@@ -119,9 +123,11 @@ def _ranks(summary: Summary) -> Figure:
         return figure
 
 
-def _times(summary: Summary) -> Figure:
+def _times(summary: Summary) -> Figure | Missing:
     """How many times longer fine-tuning trains, by data set."""
     found = summary.times_full
+    if isinstance(found, Missing):
+        return found
     ratios = found.seconds["ratio"].sort_values(ascending=False, kind="stable")
     with canvas(8, 1.1 + 0.235 * len(ratios)) as (figure, axes):
         if found.interval is not None:
@@ -173,9 +179,11 @@ def _labels_at_ends(axes: Axes, x: float, ends: list[tuple[float, str, str]]) ->
         )
 
 
-def _sizes(summary: Summary) -> Figure:
+def _sizes(summary: Summary) -> Figure | Missing:
     """Accuracy against the part of the training images, a line a head."""
     found = summary.sizes
+    if isinstance(found, Missing):
+        return found
     sizes: list[float] = found.table.columns.tolist()
     with canvas(8, 4.2) as (figure, axes):
         ends = []
@@ -194,9 +202,11 @@ def _sizes(summary: Summary) -> Figure:
         return figure
 
 
-def _backbones(summary: Summary) -> Figure:
+def _backbones(summary: Summary) -> Figure | Missing:
     """Accuracy against the network, a line for each head and layers."""
     found = summary.backbones
+    if isinstance(found, Missing):
+        return found
     names: list[str] = found.table.columns.tolist()
     with canvas(8, 3.8) as (figure, axes):
         ends = []
@@ -212,9 +222,11 @@ def _backbones(summary: Summary) -> Figure:
         return figure
 
 
-def _cost(summary: Summary) -> Figure:
+def _cost(summary: Summary) -> Figure | Missing:
     """Mean accuracy against seconds of training, methods on the same data sets."""
     found = summary.costs
+    if isinstance(found, Missing):
+        return found
     with canvas(8, 4.8) as (figure, axes):
         for method, row in found.table.iterrows():
             axes.plot(

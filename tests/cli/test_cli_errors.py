@@ -364,18 +364,21 @@ def test_fit_network_that_is_not_here_is_named(
 # ------------------------------------------------------------------------------------ disk full
 
 
-def test_no_space_for_the_model(
+def test_fit_disk_full_leaves_the_old_file(
     toptune: Toptune, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "m.toptune"
     out.write_text("precious")
+    opened = os.open
 
-    def full(*_: object, **__: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    def full(path: Any, *arguments: Any, **options: Any) -> int:
+        if str(path).startswith(str(out)):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return opened(path, *arguments, **options)
 
-    monkeypatch.setattr("toptune.runtime.tensor_file.tempfile.mkstemp", full)
+    monkeypatch.setattr(os, "open", full)
     done = toptune("fit", tree, "-o", out, "--overwrite", "--json")
-    assert done.error == f"cannot write {out}: No space left on device"
+    assert names(done.error, out, "No space left on device")
     assert done.out == ""
     assert out.read_text() == "precious"
 

@@ -196,7 +196,7 @@ def test_what_python_refuses_is_refused(
     tuner = TopTuner.load(model_file)
     labels = ["unknown", "other"] * 4
     paths = sorted(map(str, at_home.rglob("*.png")))[:8]
-    tuner.fit(paths=paths, labels=labels).save(tmp_path / "m.toptune")
+    tuner.fit(paths, labels=labels).save(tmp_path / "m.toptune")
     line = ("predict", tmp_path / "m.toptune", "dark", "--reject", "0.2")
     assert toptune(*line).error.startswith("a class is called 'unknown', as images unlike")
 

@@ -11,14 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from toptune.decisions.costs import (
-    apply_thresholds,
-    cost_matrix,
-    decide,
-    least_cost,
-    read_costs,
-    threshold_vector,
-)
+from toptune.decisions import DecisionRule
+from toptune.decisions.costs import cost_matrix, least_cost, read_costs
+from toptune.decisions.thresholds import apply_thresholds, threshold_vector
 from toptune.errors import DataError
 from toptune.evaluation.classification import evaluate_probabilities
 
@@ -45,7 +40,7 @@ def problems(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
 def test_no_decision_costs_less(problem: tuple[np.ndarray, np.ndarray]) -> None:
     P, C = problem
     names = [str(k) for k in range(len(C))]
-    for p, j in zip(P, decide(P, names, costs=C), strict=True):
+    for p, j in zip(P, DecisionRule(costs=C).codes(P, names), strict=True):
         expected = [sum(p[i] * C[i, k] for i in range(len(C))) for k in range(len(C))]
         assert expected[j] <= min(expected) + 1e-12
 
@@ -60,7 +55,7 @@ def test_equal_costs_decide_for_the_most_probable_class(
     ordered = np.sort(P, axis=1)
     clear = ordered[:, -1] - ordered[:, -2] > 1e-9  # rounding may decide ties
     assert (least_cost(P, 1.0 - np.eye(c)) == P.argmax(axis=1))[clear].all()
-    assert (decide(P, list(range(c))) == P.argmax(axis=1)).all()
+    assert (DecisionRule().codes(P, list(range(c))) == P.argmax(axis=1)).all()
 
 
 @given(p=st.floats(0.001, 0.999), false_alarm=st.floats(0.1, 10.0), missed=st.floats(0.1, 10.0))
@@ -71,8 +66,8 @@ def test_two_costs_are_a_threshold(p: float, false_alarm: float, missed: float) 
         return
     P = np.array([[p, 1 - p]])
     costs = {"defect": {"ok": missed}, "ok": {"defect": false_alarm}}
-    by_costs = decide(P, ["defect", "ok"], costs=costs)
-    by_threshold = decide(P, ["defect", "ok"], thresholds={"defect": edge})
+    by_costs = DecisionRule(costs=costs).codes(P, ["defect", "ok"])
+    by_threshold = DecisionRule(thresholds={"defect": edge}).codes(P, ["defect", "ok"])
     assert by_costs.tolist() == by_threshold.tolist() == [0 if p > edge else 1]
 
 
@@ -148,8 +143,10 @@ def test_thresholds_decide_as_described(data: st.DataObject) -> None:
 
 def test_a_threshold_is_reached_by_equality() -> None:
     P = np.array([[0.1 + 0.2, 0.7]])
-    assert decide(P, ["a", "b"], thresholds={"a": 0.1 + 0.2}).tolist() == [0]
-    assert decide(P, ["a", "b"], thresholds={"a": np.nextafter(0.1 + 0.2, 1)}).tolist() == [1]
+    assert DecisionRule(thresholds={"a": 0.1 + 0.2}).codes(P, ["a", "b"]).tolist() == [0]
+    assert DecisionRule(thresholds={"a": np.nextafter(0.1 + 0.2, 1)}).codes(
+        P, ["a", "b"]
+    ).tolist() == [1]
 
 
 @pytest.mark.parametrize(
@@ -171,7 +168,7 @@ def test_thresholds_that_cannot_be_used(thresholds: Any, message: str) -> None:
 
 def test_costs_and_thresholds_contradict_each_other() -> None:
     with pytest.raises(DataError, match="give costs or thresholds, not both"):
-        decide(np.eye(2), ["a", "b"], costs=1 - np.eye(2), thresholds={"a": 0.5})
+        DecisionRule(costs=1 - np.eye(2), thresholds={"a": 0.5}).check(np.array(["a", "b"]))
 
 
 def test_evaluation_counts_decisions_and_their_costs() -> None:

@@ -62,7 +62,7 @@ def fitted(tiny_name: str) -> FineTuner:
     tuner = FineTuner(
         backbone=tiny_name, learning_rate=0.01, epochs=6, batch_size=8, precision="float32"
     )
-    return tuner.fit(images=pixels(), labels=LABELS)
+    return tuner.fit(pixels(), labels=LABELS)
 
 
 # -------------------------------------------------------------------------------------- learning
@@ -84,7 +84,7 @@ def test_it_learns_what_can_be_told_apart(fitted: FineTuner) -> None:
 
 def test_the_default_network_learns_in_half_precision() -> None:
     tuner = FineTuner(mode="last-block", learning_rate=0.005, epochs=2, precision="auto")
-    tuner.fit(images=pixels(), labels=[3] * N_EACH + [7] * N_EACH)
+    tuner.fit(pixels(), labels=[3] * N_EACH + [7] * N_EACH)
     assert tuner.predict(pixels(seed=1)).tolist() == [3] * N_EACH + [7] * N_EACH
 
 
@@ -103,7 +103,7 @@ def test_probabilities_are_those_of_the_network_on_what_evaluation_sees(
 
 
 def test_the_rate_is_chosen_and_reported(make: Callable[..., FineTuner]) -> None:
-    tuner = make(learning_rate="auto", epochs=1).fit(images=pixels(), labels=LABELS)
+    tuner = make(learning_rate="auto", epochs=1).fit(pixels(), labels=LABELS)
     assert [row["learning_rate"] for row in tuner.selection_] == [5e-4, 2e-3, 8e-3]
     assert tuner.learning_rate_ in (5e-4, 2e-3, 8e-3)
     assert tuner.seconds_["select"] > 0
@@ -126,17 +126,17 @@ def test_the_test_split_is_not_looked_at_while_fitting(
 def test_a_fit_can_be_repeated_and_the_seed_matters(
     make: Callable[..., FineTuner],
 ) -> None:
-    images = {"images": pixels(), "labels": LABELS}
+    images = {"data": pixels(), "labels": LABELS}
     a, b, c = (make(random_state=seed).fit(**images) for seed in (1, 1, 2))
     assert same_weights(a, b)
     assert not same_weights(a, c)
 
 
 def test_a_second_fit_replaces_the_first(make: Callable[..., FineTuner]) -> None:
-    tuner = make(epochs=1).fit(images=pixels(), labels=LABELS)
+    tuner = make(epochs=1).fit(pixels(), labels=LABELS)
     first = tuner._engine()
     assert tuner._engine()[1] is first[1]
-    tuner.set_params(random_state=5).fit(images=pixels(), labels=LABELS)
+    tuner.set_params(random_state=5).fit(pixels(), labels=LABELS)
     assert tuner._engine()[0].module is tuner.network_ is not first[0].module
     assert tuner._engine()[1] is not first[1]
 
@@ -151,11 +151,11 @@ def test_a_checkpoint_is_written_and_removed(
         written.append(Path(path))
 
     monkeypatch.setattr("toptune.finetuning.training.fitting.save_tensors", saving)
-    make(checkpoint=tmp_path / "fit.checkpoint").fit(images=pixels(), labels=LABELS)
+    make(checkpoint=tmp_path / "fit.checkpoint").fit(pixels(), labels=LABELS)
     assert written == [tmp_path / "fit.checkpoint"] * 2
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(StorageError, match="cannot write"):
-        make(checkpoint=tmp_path / "no" / "fit").fit(images=pixels(), labels=LABELS)
+        make(checkpoint=tmp_path / "no" / "fit").fit(pixels(), labels=LABELS)
 
 
 # -------------------------------------------------------------------------------------- bad input
@@ -163,13 +163,13 @@ def test_a_checkpoint_is_written_and_removed(
 
 def test_one_class_is_refused(make: Callable[..., FineTuner]) -> None:
     with pytest.raises(DataError, match="at least two classes, found only 'a'"):
-        make().fit(images=pixels(), labels=["a"] * 16)
+        make().fit(pixels(), labels=["a"] * 16)
 
 
 def test_images_are_given_in_one_way(make: Callable[..., FineTuner]) -> None:
-    with pytest.raises(DataError, match="give the images in one way"):
+    with pytest.warns(FutureWarning), pytest.raises(TypeError, match="'data'"):
         make().fit("folder", images=pixels(), labels=LABELS)
-    with pytest.raises(DataError, match="give the images in one way"):
+    with pytest.raises(TypeError, match="'data'"):
         make().fit(labels=LABELS)
 
 
@@ -177,7 +177,7 @@ def test_unreadable_images(make: Callable[..., FineTuner]) -> None:
     images = [*pixels(), b"not an image"]
     labels = [*LABELS, "dusk"]
     with pytest.warns(DataWarning) as caught:
-        tuner = make(epochs=1).fit(images=images, labels=labels)
+        tuner = make(epochs=1).fit(images, labels=labels)
     assert [str(w.message).split(";")[0] for w in caught] == [
         "1 image could not be read and is left out",
         "classes without one readable image are left out: dusk",
@@ -187,9 +187,9 @@ def test_unreadable_images(make: Callable[..., FineTuner]) -> None:
     assert tuner.classes_.tolist() == ["day", "night"]
     assert len(tuner.ids_) == 16
     with pytest.raises(DataError, match="image-000016: not an image"):
-        make(strict=True).fit(images=images, labels=labels)
+        make(strict=True).fit(images, labels=labels)
     with pytest.raises(DataError, match="none of the 2 images can be read"):
-        make().fit(images=[b"x", b"y"], labels=["a", "b"])
+        make().fit([b"x", b"y"], labels=["a", "b"])
 
 
 def test_answers_to_unreadable_images(fitted: FineTuner) -> None:
@@ -232,17 +232,17 @@ def test_wrong_parameters_are_named(
 ) -> None:
     tuner = make(**{name: value})
     with pytest.raises(ValueError, match=f"^{name} must be .*{value!r}"):
-        tuner.fit(images=pixels(), labels=LABELS)
+        tuner.fit(pixels(), labels=LABELS)
 
 
 def test_a_rate_that_is_too_high_is_named(make: Callable[..., FineTuner]) -> None:
     with pytest.raises(ValueError, match=r"learning_rate=1e\+30 is too high"):
-        make(learning_rate=1e30).fit(images=pixels(), labels=LABELS)
+        make(learning_rate=1e30).fit(pixels(), labels=LABELS)
 
 
 def test_unknown_networks(make: Callable[..., FineTuner]) -> None:
     with pytest.raises(BackboneError, match="unknown network 'no_net'"):
-        make(backbone="no_net").fit(images=pixels(), labels=LABELS)
+        make(backbone="no_net").fit(pixels(), labels=LABELS)
 
 
 # --------------------------------------------------------------------------------- the model file
@@ -250,9 +250,7 @@ def test_unknown_networks(make: Callable[..., FineTuner]) -> None:
 
 def test_a_model_file_holds_everything(make: Callable[..., FineTuner], tmp_path: Path) -> None:
     labels = [1] * N_EACH + [20] * N_EACH  # numbers stay numbers
-    tuner = make(checkpoint=tmp_path / "c", patience=np.int64(2)).fit(
-        images=pixels(), labels=labels
-    )
+    tuner = make(checkpoint=tmp_path / "c", patience=np.int64(2)).fit(pixels(), labels=labels)
     tuner.save(tmp_path / "night.finetuned")
     found = FineTuner.load(tmp_path / "night.finetuned")
     assert np.array_equal(found.predict_proba(pixels(1)), tuner.predict_proba(pixels(1)))
@@ -271,7 +269,7 @@ def test_a_model_file_needs_no_pretrained_weights(
     weights = Path(tiny_name.partition("=")[2])
     moved = tmp_path / "moved.safetensors"
     moved.write_bytes(weights.read_bytes())
-    tuner = make(backbone=f"test_resnet={moved}", epochs=1).fit(images=pixels(), labels=LABELS)
+    tuner = make(backbone=f"test_resnet={moved}", epochs=1).fit(pixels(), labels=LABELS)
     tuner.save(tmp_path / "m")
     moved.unlink()
     found = FineTuner.load(tmp_path / "m")
@@ -288,7 +286,7 @@ def test_a_network_with_arguments_of_its_own(
         network = timm.create_model("test_resnet", act_layer="silu")
     save_for_hf(network, tmp_path / "net", model_args={"act_layer": "silu"})
     tuner = make(backbone=f"local-dir:{tmp_path / 'net'}", epochs=1)
-    tuner.fit(images=pixels(), labels=LABELS)
+    tuner.fit(pixels(), labels=LABELS)
     tuner.save(tmp_path / "m")
     found = FineTuner.load(tmp_path / "m")
     assert "SiLU" in repr(found.network_)

@@ -82,7 +82,7 @@ def _fit_whole_numbers() -> TopTuner:
     pixels = np.random.default_rng(1).integers(0, 90, size=(12, 32, 32, 3), dtype=np.uint8)
     pixels[::2] += 140
     tuner = TopTuner(backbone=NETWORK, layers="last", precision="float32", cache=None)
-    return tuner.fit(images=list(pixels), labels=np.arange(12) % 2 * 7 + 3)
+    return tuner.fit(list(pixels), labels=np.arange(12) % 2 * 7 + 3)
 
 
 def _add(model: str, **given: Any) -> TopTuner:

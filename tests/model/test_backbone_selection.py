@@ -132,7 +132,7 @@ def test_checkpoints_get_the_losses_that_tuners_have(names: list[str]) -> None:
     images, labels = pictures()
     for candidate in found:
         tuner = TopTuner(backbone=candidate.name, precision="float32")
-        loo = tuner.fit(images=images, labels=labels).loo_
+        loo = tuner.fit(images, labels=labels).loo_
         # OpenVINO and PyTorch round differently, which the search for the weights amplifies.
         assert candidate.loo_log_loss == pytest.approx(loo.log_loss, rel=0.02)
         assert candidate.loo_accuracy == loo.accuracy
@@ -261,7 +261,7 @@ def test_a_tuner_that_chooses(
 ) -> None:
     listed(monkeypatch, *names)
     images, labels = pictures()
-    tuner = TopTuner(backbone="auto").fit(images=images, labels=labels)
+    tuner = TopTuner(backbone="auto").fit(images, labels=labels)
     assert sorted(row.name for row in tuner.backbones_) == sorted(names)
     assert tuner.backbone == "auto"
     assert tuner.backbone_ == tuner.backbones_[0].name == tuner.provenance_["backbone"]
@@ -277,7 +277,7 @@ def test_a_tuner_that_chooses(
     assert loaded.layer_weights_ == pytest.approx(tuner.layer_weights_, rel=1e-6)
 
     listed(monkeypatch, names[1])
-    assert loaded.fit(images=images, labels=labels).backbone_ == names[1]
+    assert loaded.fit(images, labels=labels).backbone_ == names[1]
 
 
 def test_a_budget_that_no_network_keeps(names: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -285,7 +285,7 @@ def test_a_budget_that_no_network_keeps(names: list[str], monkeypatch: pytest.Mo
     images, labels = pictures()
     tuner = TopTuner(backbone="auto", layers="last", time_budget=1e-9)
     with pytest.warns(DataWarning, match=r"no network extracts the features within 1e-09 s"):
-        tuner.fit(images=images, labels=labels)
+        tuner.fit(images, labels=labels)
     quickest = min(tuner.backbones_, key=lambda row: row.seconds)
     assert tuner.backbone_ == quickest.name
 
@@ -297,7 +297,7 @@ def test_a_layer_that_only_one_network_has(
     images, labels = pictures()
     tuner = TopTuner(backbone="auto", layers=["last", "layer4:std"])
     with pytest.warns(DataWarning, match=r"test_efficientnet=.* is left out: .* no layer 'layer4'"):
-        tuner.fit(images=images, labels=labels)
+        tuner.fit(images, labels=labels)
     assert tuner.backbone_ == names[0]
     assert list(tuner.layer_weights_) == ["last", "layer4:std"]
 
@@ -305,14 +305,14 @@ def test_a_layer_that_only_one_network_has(
 def test_labels_that_are_not_enough(names: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     listed(monkeypatch, *names)
     with pytest.raises(DataError, match="at least two classes, found only 'day'"):
-        TopTuner(backbone="auto").fit(images=pictures()[0], labels=["day"] * 16)
+        TopTuner(backbone="auto").fit(pictures()[0], labels=["day"] * 16)
     with pytest.raises(DataError, match="no labels"):
         TopTuner(backbone="auto").fit(from_arrays(list(pictures()[0])))
 
 
 def test_features_need_a_network_by_name(names: list[str]) -> None:
     images, labels = pictures()
-    tuner = TopTuner(backbone=names[0], layers="last").fit(images=images, labels=labels)
-    features = tuner._extract(from_arrays(list(images), labels))
+    tuner = TopTuner(backbone=names[0], layers="last").fit(images, labels=labels)
+    features = tuner.extract(from_arrays(list(images), labels))
     with pytest.raises(DataError, match="needs images to compare networks on: name the network"):
         TopTuner(backbone="auto", layers="last").fit_features(features)

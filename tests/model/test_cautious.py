@@ -13,7 +13,7 @@ from sklearn.exceptions import NotFittedError
 
 from toptune import DataError, TopTuner
 from toptune.decisions.prediction_sets import set_threshold
-from toptune.model.cautious import UNKNOWN
+from toptune.decisions.rule import UNKNOWN
 
 N_TRAIN, N_TEST = 200, 200
 #: In random order: scikit-learn's are in the order of their writers.
@@ -33,7 +33,7 @@ def _one_cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 def tuner_of(backbone: str, labels: np.ndarray, **options: Any) -> TopTuner:
     tuner = TopTuner(backbone=backbone, layers="last", resolution=32, **options)
-    return tuner.fit(images=list(IMAGES[:N_TRAIN]), labels=labels[:N_TRAIN])
+    return tuner.fit(list(IMAGES[:N_TRAIN]), labels=labels[:N_TRAIN])
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_sets_hold_the_true_class_as_often_as_asked(fitted: TopTuner, coverage: 
 
 
 def test_sets_are_those_of_the_threshold(fitted: TopTuner) -> None:
-    loo = fitted.head_.probabilities(fitted.head_.loo_decision_function_)
+    loo = fitted.loo_proba_
     lowest = set_threshold(loo, fitted.codes_, 0.9)
     found = fitted.classify(TEST[:40], coverage=0.9)
     assert found.sets is not None
@@ -129,7 +129,7 @@ def test_a_loaded_model_says_the_same(
 ) -> None:
     groups = [f"writer {k // 5}" for k in range(N_TRAIN)]
     tuner = TopTuner(backbone=tiny_name, layers="last", resolution=32)
-    tuner.fit(images=list(IMAGES[:N_TRAIN]), labels=NAMES[:N_TRAIN], groups=groups)
+    tuner.fit(list(IMAGES[:N_TRAIN]), labels=NAMES[:N_TRAIN], groups=groups)
     tuner.save(tmp_path / "digits.toptune")
     loaded = TopTuner.load(tmp_path / "digits.toptune")
     assert loaded.groups_ is not None
@@ -147,8 +147,8 @@ def test_groups_are_left_out_whole(tiny_name: str) -> None:
     twice, labels = list(IMAGES[:100].repeat(2, axis=0)), NAMES[:100].repeat(2)
     names = [f"image {k // 2}" for k in range(200)]
     tuner = TopTuner(backbone=tiny_name, layers="last", resolution=32, random_state=0)
-    alone = tuner.fit(images=twice, labels=labels).predict(TEST, reject=0.05)
-    together = tuner.fit(images=twice, labels=labels, groups=names).predict(TEST, reject=0.05)
+    alone = tuner.fit(twice, labels=labels).predict(TEST, reject=0.05)
+    together = tuner.fit(twice, labels=labels, groups=names).predict(TEST, reject=0.05)
     assert (alone == UNKNOWN).mean() > 0.9
     assert (together == UNKNOWN).mean() < 0.2
     with pytest.raises(DataError, match="at least 199 training groups of images, and there are 10"):
@@ -173,8 +173,10 @@ def test_it_is_fitted_first() -> None:
 
 def test_another_head_is_compared_with_itself(tiny_name: str) -> None:
     tuner = tuner_of(tiny_name, NAMES)
-    first, again = tuner._scorer(), tuner._scorer()
+    model = tuner.model_
+    first, again = model.unknown_scorer, tuner.model_.unknown_scorer
     assert first is again
-    assert "_unknown" not in pickle.loads(pickle.dumps(tuner)).__dict__
-    tuner.head_.dual_coef_ = tuner.head_.dual_coef_.copy()  # what a change of the head does
-    assert tuner._scorer() is not first
+    assert "unknown_scorer" not in vars(pickle.loads(pickle.dumps(tuner)).model_)
+    tuner.forget(tuner.ids_[0])
+    assert tuner.model_ is not model
+    assert tuner.model_.unknown_scorer is not first

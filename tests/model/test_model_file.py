@@ -12,9 +12,9 @@ import pytest
 from toptune.errors import ModelFileError, StorageError
 from toptune.images import Quarantined
 from toptune.kernel import FeatureNormalizer, KernelClassifier
-from toptune.model.file import FORMAT_VERSION, Model, read_model, write_model
+from toptune.model.file import FORMAT_VERSION, read_model, write_model
+from toptune.model.fitted_model import FittedModel
 from toptune.runtime.tensor_file import load_tensors, save_tensors
-from toptune.tasks import Classification
 
 N, D = 30, 8
 X = X_SINGLE = np.random.default_rng(0).normal(size=(N, D)).astype(np.float32)
@@ -30,7 +30,7 @@ def fitted(
     power: float = 0.5,
     groups: list[int] | None = None,
     half: bool = False,
-) -> Model:
+) -> FittedModel:
     """A model of N samples whose labels go round the classes."""
     # Half precision holds the features of several layers; these are such from the beginning.
     X = X_HALF.astype(np.float32) if half else X_SINGLE
@@ -46,7 +46,7 @@ def fitted(
     )
     head.fit(normalizer.transform(X), y)
     features = X[head.center_indices_]
-    return Model(
+    return FittedModel(
         parameters={"backbone": "tiny", "class_weight": class_weight, "seed": np.int64(3)},
         head=head,
         normalizer=normalizer,
@@ -56,13 +56,14 @@ def fitted(
         provenance={"backbone": "tiny", "versions": {"torch": "2"}},
         quarantined=(Quarantined("folder/bad.png", "cut short"),),
         seconds={"fit": 0.25},
-        task=Classification,
+        task_name="classification",
+        groups=None,
         classes=head.classes_,
     )
 
 
 @pytest.fixture(scope="module")
-def model() -> Model:
+def model() -> FittedModel:
     return fitted()
 
 
@@ -126,7 +127,7 @@ def test_weights_of_classes_keep_the_type_of_their_labels(
     assert refit.classes_.tolist() == labels.tolist()
 
 
-def test_a_file_that_cannot_be_written_is_named(model: Model, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_written_is_named(model: FittedModel, tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"cannot write .*nowhere"):
         write_model(tmp_path / "nowhere" / "m", model)
 
@@ -135,7 +136,7 @@ def test_a_file_that_cannot_be_written_is_named(model: Model, tmp_path: Path) ->
 
 
 def rewritten(
-    path: Path, change: Callable[[dict[str, Any], dict[str, Any]], object], model: Model
+    path: Path, change: Callable[[dict[str, Any], dict[str, Any]], object], model: FittedModel
 ) -> Path:
     """Write the model with its tensors and its document changed."""
     write_model(path, model)
@@ -150,7 +151,7 @@ def rewritten(
     "name",
     ["center_features", "center_indices", "dual_coef", "offset", "loo_scores", "codes"],
 )
-def test_a_tensor_that_is_missing_is_named(name: str, model: Model, tmp_path: Path) -> None:
+def test_a_tensor_that_is_missing_is_named(name: str, model: FittedModel, tmp_path: Path) -> None:
     path = rewritten(tmp_path / "m", lambda tensors, _: tensors.pop(name), model)
     with pytest.raises(ModelFileError, match=f"lacks the tensors {name}$"):
         read_model(path)
@@ -163,7 +164,7 @@ def test_a_tensor_that_is_missing_is_named(name: str, model: Model, tmp_path: Pa
     ids=["short", "one dimension less", "one dimension more"],
 )
 def test_tensors_that_do_not_fit_each_other(
-    name: str, cut: Callable[[np.ndarray], np.ndarray], model: Model, tmp_path: Path
+    name: str, cut: Callable[[np.ndarray], np.ndarray], model: FittedModel, tmp_path: Path
 ) -> None:
     def change(tensors: dict[str, Any], document: dict[str, Any]) -> None:
         tensors[name] = cut(tensors[name])
@@ -181,7 +182,7 @@ def test_tensors_that_do_not_fit_each_other(
     ],
 )
 def test_a_description_that_lacks_something_is_damaged(
-    name: str, model: Model, tmp_path: Path
+    name: str, model: FittedModel, tmp_path: Path
 ) -> None:
     path = rewritten(tmp_path / "m", lambda _, document: document.pop(name), model)
     with pytest.raises(ModelFileError, match=f"its description is damaged: KeyError.*'{name}'"):
@@ -207,14 +208,14 @@ def test_a_description_that_lacks_something_is_damaged(
     ],
 )
 def test_a_description_that_makes_no_sense_is_damaged(
-    name: str, value: Any, model: Model, tmp_path: Path
+    name: str, value: Any, model: FittedModel, tmp_path: Path
 ) -> None:
     path = rewritten(tmp_path / "m", lambda _, document: document.update({name: value}), model)
     with pytest.raises(ModelFileError, match="its description is damaged"):
         read_model(path)
 
 
-def test_names_and_classes_of_other_images_are_damage(model: Model, tmp_path: Path) -> None:
+def test_names_and_classes_of_other_images_are_damage(model: FittedModel, tmp_path: Path) -> None:
     path = rewritten(
         tmp_path / "m", lambda tensors, _: tensors.update(codes=tensors["codes"][1:]), model
     )

@@ -49,10 +49,9 @@ def make(tiny_name: str) -> Callable[..., TopTuner]:
         given = {"kernel": "gaussian", "bandwidth": 0.5, "penalty": 1e-4, "layers": "last"}
         made = TopTuner(backbone=tiny_name, precision="float32", **(given | options))
         if networks:
-            made._loaded = networks[0]
+            made.extractor_ = networks[0]
         else:
-            made._network()
-            networks.append(made._loaded)
+            networks.append(made.prepare().extractor_)
         return made
 
     return tuner
@@ -62,7 +61,7 @@ def make(tiny_name: str) -> Callable[..., TopTuner]:
 def all_features(tiny_name: str, tmp_path_factory: pytest.TempPathFactory) -> Features:
     """Features of all images, named by their number."""
     tuner = TopTuner(backbone=tiny_name, precision="float32", layers="last", cache=None)
-    found = tuner._extract(from_arrays(list(PIXELS[:230]), NAMES[:230].tolist()))
+    found = tuner.extract(from_arrays(list(PIXELS[:230]), NAMES[:230].tolist()))
     return replace(found, ids=tuple(f"digit {k}" for k in range(230)))
 
 
@@ -89,8 +88,7 @@ def scores(tuner: TopTuner, features: Features) -> np.ndarray:
 
 
 def state(tuner: TopTuner) -> dict[str, Any]:
-    hidden = ("_loaded", "loo_")
-    return {name: value for name, value in vars(tuner).items() if name not in hidden}
+    return {name: value for name, value in vars(tuner).items() if name != "extractor_"}
 
 
 def assert_same(one: TopTuner, other: TopTuner, probe: Features, atol: float = CLOSE) -> None:
@@ -133,14 +131,14 @@ def test_images_are_added_in_all_the_ways_that_fit_takes(
     tuner = make().partial_fit(folder("first", FIRST[:20]))  # the first call is a fit
     tuner.partial_fit(folder("second", FIRST[20:30]))
     paths = sorted(folder("third", FIRST[30:35]).rglob("*.png"))
-    tuner.partial_fit(paths=paths, labels=[path.parent.name for path in paths])
-    tuner.partial_fit(images=list(PIXELS[FIRST[35:38]]), labels=NAMES[FIRST[35:38]])
+    tuner.partial_fit(paths, labels=[path.parent.name for path in paths])
+    tuner.partial_fit(list(PIXELS[FIRST[35:38]]), labels=NAMES[FIRST[35:38]])
     tuner.partial_fit(list(PIXELS[FIRST[38:40]]), NAMES[FIRST[38:40]])
     assert tuner.ids_[0].endswith(".png")
     folders = [str(tmp_path / "first"), str(tmp_path / "second")]
     assert tuner.provenance_["image_folders"][:2] == folders
     assert tuner.ids_[-5:] == tuple(f"image-{k:06d}" for k in range(5))  # numbered on
-    whole = make().fit(images=list(PIXELS[FIRST[:40]]), labels=NAMES[FIRST[:40]])
+    whole = make().fit(list(PIXELS[FIRST[:40]]), labels=NAMES[FIRST[:40]])
     assert sorted(tuner.codes_.tolist()) == sorted(whole.codes_.tolist())
     probe = list(PIXELS[PROBE])
     assert np.abs(tuner.predict_proba(probe) - whole.predict_proba(probe)).max() < 1e-4
@@ -148,12 +146,12 @@ def test_images_are_added_in_all_the_ways_that_fit_takes(
 
 
 def test_labels_stay_of_the_type_they_were(make: Callable[..., TopTuner], of: Any) -> None:
-    tuner = make().fit(images=list(PIXELS[FIRST]), labels=_digits.target[FIRST])
+    tuner = make().fit(list(PIXELS[FIRST]), labels=_digits.target[FIRST])
     named = np.array([str(t) for t in _digits.target[SECOND]])
     tuner.partial_fit_features(replace(of(SECOND), labels=named))
     assert tuner.classes_.tolist() == [0, 1, 2]
     assert tuner.classes_[tuner.codes_].tolist() == _digits.target[np.r_[FIRST, SECOND]].tolist()
-    tuner.partial_fit(images=list(PIXELS[FRESH]), labels=_digits.target[FRESH])
+    tuner.partial_fit(list(PIXELS[FRESH]), labels=_digits.target[FRESH])
     assert tuner.classes_.tolist() == [0, 1, 2, 3]
 
 
@@ -186,10 +184,10 @@ def test_the_name_of_a_forgotten_image_is_not_given_again(
     make: Callable[..., TopTuner], tmp_path: Path
 ) -> None:
     """Found in use: the next image in memory got the name that was just forgotten."""
-    tuner = make().fit(images=list(PIXELS[FIRST[:20]]), labels=NAMES[FIRST[:20]])
+    tuner = make().fit(list(PIXELS[FIRST[:20]]), labels=NAMES[FIRST[:20]])
     tuner.forget("image-000019").save(tmp_path / "m")
     for model in (tuner, TopTuner.load(tmp_path / "m")):
-        model.partial_fit(images=list(PIXELS[FIRST[20:21]]), labels=NAMES[FIRST[20:21]])
+        model.partial_fit(list(PIXELS[FIRST[20:21]]), labels=NAMES[FIRST[20:21]])
         assert model.ids_[-1] == "image-000020"
 
 
@@ -506,7 +504,8 @@ def test_models_that_do_not_fit_are_not_merged(
 ) -> None:
     public, north, south = sites
     foreign = make().fit_features(of(THREE[115:150]), centers=public)
-    foreign.provenance_ = foreign.provenance_ | {"weights_sha256": "0"}
+    other = foreign.provenance_ | {"weights_sha256": "0"}
+    foreign.model_ = replace(foreign.model_, provenance=other)
     before = state(north)
     for model, error, why in (
         (make(n_centers=25).fit_features(of(THREE[115:150])), DataError, "different centers"),
@@ -527,7 +526,8 @@ def test_centers_of_another_network_are_refused(
     sites: tuple[TopTuner, ...], make: Callable[..., TopTuner], of: Any
 ) -> None:
     public = sites[0]
-    public.provenance_ = public.provenance_ | {"weights_sha256": "0"}
+    other = public.provenance_ | {"weights_sha256": "0"}
+    public.model_ = replace(public.model_, provenance=other)
     with pytest.raises(ModelFileError, match="the model of the centers came from the network"):
         make().fit_features(of(FIRST), centers=public)
 

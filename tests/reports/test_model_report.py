@@ -55,7 +55,7 @@ def test_build_report_uninformative_model_is_weak_evidence(
     """A model whose leave-one-out is always wrong must not suspect labels."""
     same = [np.zeros((32, 32, 3), np.uint8)] * 15
     nothing = TopTuner(backbone=tiny_name, layers="last", cache=kept)
-    nothing.fit(images=same, labels=np.arange(15) % 5)
+    nothing.fit(same, labels=np.arange(15) % 5)
     report = build_report(nothing, curve=False)
     assert report.n_suspected == 0
     assert "always naming the largest class on 20.0 %" in report.weak_evidence
@@ -91,7 +91,7 @@ def test_training_features_all_centers_come_from_the_model(
 ) -> None:
     found = training_features(tuner, [])
     assert found is not None
-    expected = tuner._extract(open_images(digit_files))
+    expected = tuner.extract(open_images(digit_files))
     assert found.ids == expected.ids
     np.testing.assert_array_equal(found.X, expected.X)
     np.testing.assert_array_equal(found.labels, expected.labels)
@@ -124,7 +124,7 @@ def test_learning_curve_without_data_is_out_of_sample(tuner: TopTuner, left_out:
     for seed in range(5):
         rows = nested_subsets(features.labels, [0.5], random_state=seed)[0]
         part = clone(tuner).fit_features(features.subset(rows))
-        answers = part.classes_[part._proba(features).argmax(axis=1)]
+        answers = part.classes_[part.predict_proba_features(features).argmax(axis=1)]
         answers[rows] = part.classes_[part.head_.loo_decision_function_.argmax(axis=1)]
         accuracies.append((answers == features.labels).mean())
     half = next(point for point in curve.points if point.fraction == 0.5)

@@ -33,15 +33,15 @@ def tuner(tiny_name: str, cache: Path) -> Callable[..., TopTuner]:
 
 @pytest.fixture(scope="module")
 def regression(tuner: Callable[..., TopTuner]) -> TopTuner:
-    return tuner().fit(images=PICTURES, labels=ink(PICTURES))
+    return tuner().fit(PICTURES, labels=ink(PICTURES))
 
 
 @pytest.fixture(scope="module")
 def multilabel(tuner: Callable[..., TopTuner]) -> TopTuner:
-    return tuner().fit(images=PICTURES, labels=names(DIGITS.target[:N]))
+    return tuner().fit(PICTURES, labels=names(DIGITS.target[:N]))
 
 
 @pytest.fixture(scope="module")
 def classes(tuner: Callable[..., TopTuner]) -> TopTuner:
     labels = np.where(DIGITS.target[:N] % 5 == 0, "five", "other")
-    return tuner().fit(images=PICTURES, labels=labels)
+    return tuner().fit(PICTURES, labels=labels)

@@ -9,8 +9,9 @@ import pytest
 from task_helpers import DIGITS, MORE, N
 
 from toptune import DataError, TopTuner
+from toptune.decisions import DecisionRule
+from toptune.decisions.thresholds import choose_thresholds
 from toptune.tasks import Classification
-from toptune.tasks.choosing import chosen_thresholds
 
 
 def test_costs_decide(classes: TopTuner) -> None:
@@ -33,7 +34,7 @@ def test_what_cannot_be_decided_is_said_before_the_work(
     def never(*_: object, **__: object) -> None:
         raise AssertionError("features were extracted")
 
-    monkeypatch.setattr(classes, "_extract", never)
+    monkeypatch.setattr(classes.extractor_, "extract", never)
     with pytest.raises(DataError, match=r"costs must have shape \(2, 2\)"):
         classes.predict(MORE, costs=np.zeros((3, 3)))
     with pytest.raises(DataError, match="does not know: six"):
@@ -53,11 +54,11 @@ def test_costs_and_unknown_images(classes: TopTuner) -> None:
 def test_thresholds_chosen_by_leave_one_out(classes: TopTuner) -> None:
     t = classes.choose_thresholds(recall={"five": 0.95})
     assert list(t) == ["five"]
-    left_out = classes._task.left_out(classes.head_)
-    judged = classes._task.evaluate(classes.codes_, left_out, thresholds=t)
+    left_out, task = classes.loo_proba_, classes.model_.task
+    judged = task.evaluate(classes.codes_, left_out, DecisionRule(thresholds=t))
     assert judged.per_class["five"].recall >= 0.95
     both = classes.choose_thresholds("balanced-accuracy")
-    judged = classes._task.evaluate(classes.codes_, left_out, thresholds=both)
+    judged = task.evaluate(classes.codes_, left_out, DecisionRule(thresholds=both))
     assert judged.balanced_accuracy >= classes.loo_.balanced_accuracy
     P = classes.predict_proba(MORE)
     assert np.array_equal(classes.predict(MORE, thresholds=t) == "five", P[:, 0] >= t["five"])
@@ -89,10 +90,12 @@ def test_wishes_that_exclude_each_other_are_refused() -> None:
     with pytest.raises(
         DataError, match=r"cannot be had together.* recall of [abc] is 0\.\d+ \(wan"
     ):
-        chosen_thresholds(task, codes, P, recall=wanted)
+        choose_thresholds(codes, P, task.classes, recall=wanted)
     with pytest.raises(DataError, match=r"the precision of b is 0\.\d+ \(wanted 0\.95\)"):
-        chosen_thresholds(task, codes, P, recall={"a": 0.9, "c": 0.9}, precision={"b": 0.95})
+        choose_thresholds(
+            codes, P, task.classes, recall={"a": 0.9, "c": 0.9}, precision={"b": 0.95}
+        )
     sure = P / 10 + 0.9 * np.eye(3)[codes]
-    t = chosen_thresholds(task, codes, sure, recall=wanted)
-    judged = task.evaluate(codes, sure, thresholds=t)
+    t = choose_thresholds(codes, sure, task.classes, recall=wanted)
+    judged = task.evaluate(codes, sure, DecisionRule(thresholds=t))
     assert all(judged.per_class[label].recall >= 0.9 for label in "abc")

@@ -10,6 +10,7 @@ from sklearn.metrics import average_precision_score
 from task_helpers import DIGITS, MORE, PICTURES, N, names
 
 from toptune import DataError, TopTuner
+from toptune.decisions import DecisionRule
 from toptune.errors import DataWarning
 from toptune.images import from_arrays
 
@@ -43,8 +44,8 @@ def test_each_label_is_the_head_of_its_own(
     head = multilabel.head_
     held = {"kernel": head.kernel_, "bandwidth": head.bandwidth_, "penalty": head.penalty_}
     even = np.where(DIGITS.target[:N] % 2 == 0, "even", "odd")
-    alone = tuner(**held).fit(images=PICTURES, labels=even)
-    rows = multilabel._rows(multilabel._extract(from_arrays(MORE)))
+    alone = tuner(**held).fit(PICTURES, labels=even)
+    rows = multilabel.model_.rows(multilabel.extract(from_arrays(MORE)).X)
     ours = head.decision_function(rows)[:, 0]
     assert np.allclose(ours, -alone.head_.decision_function(rows), atol=1e-5)
 
@@ -55,14 +56,14 @@ def test_thresholds_of_labels(multilabel: TopTuner) -> None:
     assert np.array_equal(decided, (P >= [0.5, 0.5, 0.2]).astype(int))
     chosen = multilabel.choose_thresholds("macro-f1")
     assert chosen.keys() == {"even", "round", "small"}
-    left_out = multilabel._task.left_out(multilabel.head_)
+    left_out, task = multilabel.loo_proba_, multilabel.model_.task
     at_half = multilabel.loo_.macro_f1
     assert (
-        multilabel._task.evaluate(multilabel.codes_, left_out, thresholds=chosen).macro_f1
+        task.evaluate(multilabel.codes_, left_out, DecisionRule(thresholds=chosen)).macro_f1
         >= at_half
     )
     wanted = multilabel.choose_thresholds(recall={"small": 0.9}, precision={"even": 0.7})
-    judged = multilabel._task.evaluate(multilabel.codes_, left_out, thresholds=wanted)
+    judged = task.evaluate(multilabel.codes_, left_out, DecisionRule(thresholds=wanted))
     assert judged.per_label["small"].recall >= 0.9
     assert judged.per_label["even"].precision >= 0.7
     with pytest.raises(DataError, match="costs are for classification: with several labels"):
@@ -80,14 +81,14 @@ def test_too_few_labels(
     tuner: Callable[..., TopTuner], labels: list[list[str]], message: str
 ) -> None:
     with pytest.raises(DataError, match=message):
-        tuner().fit(images=PICTURES, labels=labels)
+        tuner().fit(PICTURES, labels=labels)
 
 
 def test_labels_that_teach_nothing_are_named(tuner: Callable[..., TopTuner]) -> None:
     said = [["digit", *words] for words in names(DIGITS.target[:N])]
     said[5].append("ragged")
     with pytest.warns(DataWarning, match="a single image has, or all of them: digit, ragged"):
-        model = tuner().fit(images=PICTURES, labels=said)
+        model = tuner().fit(PICTURES, labels=said)
     P = model.predict_proba(MORE)
     assert np.isfinite(P).all()
     assert (P[:, 0] > 0.9).all()  # all that were seen have it

@@ -43,19 +43,19 @@ def test_the_task_is_asked_for_or_follows_the_labels(task: Any, kind: Any, expec
 
 def test_a_task_there_is_not(tuner: Callable[..., TopTuner]) -> None:
     with pytest.raises(ValueError, match=r"task must be auto, classification, .* got 'ranking'"):
-        tuner(task="ranking").fit(images=PICTURES, labels=ink(PICTURES))
+        tuner(task="ranking").fit(PICTURES, labels=ink(PICTURES))
 
 
 def test_numbers_asked_to_be_classes_are_by_their_text(tuner: Callable[..., TopTuner]) -> None:
     grades = np.resize([0.0, 0.33, 1.0], N)
-    model = tuner(task="classification").fit(images=PICTURES, labels=grades)
+    model = tuner(task="classification").fit(PICTURES, labels=grades)
     assert model.task_ == "classification"
     assert model.classes_.tolist() == ["0.0", "0.33", "1.0"]
 
 
 def test_whole_numbers_asked_to_be_numbers(tuner: Callable[..., TopTuner]) -> None:
     ages = np.round(ink(PICTURES)).astype(int)
-    model = tuner(task="regression").fit(images=PICTURES, labels=ages)
+    model = tuner(task="regression").fit(PICTURES, labels=ages)
     assert model.task_ == "regression"
     assert model.predict(PICTURES[:3]).dtype == np.float64
 
@@ -81,7 +81,7 @@ def test_regression_is_better_than_ridge_regression_without_a_choice(
     regression: TopTuner,
 ) -> None:
     """Against an independent solver on the same features: nothing is lost on the way."""
-    train, test = (regression._extract(from_arrays(P)).X for P in (PICTURES, MORE))
+    train, test = (regression.extract(from_arrays(P)).X for P in (PICTURES, MORE))
     peer = Ridge().fit(train, ink(PICTURES))
     ours = regression.evaluate(MORE, ink(MORE)).mae
     assert ours < np.abs(peer.predict(test) - ink(MORE)).mean()
@@ -92,7 +92,7 @@ def test_leave_one_out_is_a_refit_without_the_image(
 ) -> None:
     head = regression.head_
     held = {"kernel": head.kernel_, "bandwidth": head.bandwidth_, "penalty": head.penalty_}
-    features = regression._extract(from_arrays(PICTURES, ink(PICTURES)))
+    features = regression.extract(from_arrays(PICTURES, ink(PICTURES)))
     for i in (0, 33):
         rest = np.delete(np.arange(N), i)
         without = tuner(**held).fit_features(features.subset(rest))
@@ -117,16 +117,16 @@ def test_groups_are_left_out_whole(tuner: Callable[..., TopTuner]) -> None:
     """Copies of every image, told apart by nothing: alone each is predicted by its copy."""
     noise = np.random.default_rng(0).uniform(0, 100, size=N // 2).tolist()
     images = np.concatenate([PICTURES[: N // 2]] * 2)
-    alone = tuner().fit(images=images, labels=noise * 2)
+    alone = tuner().fit(images, labels=noise * 2)
     groups = [f"g{k}" for k in range(N // 2)] * 2
-    whole = tuner().fit(images=images, labels=noise * 2, groups=groups)
+    whole = tuner().fit(images, labels=noise * 2, groups=groups)
     assert alone.loo_.r2 > 0.5 > 0.3 > whole.loo_.r2
     # Wider, for the groups' errors are larger; and of groups there are half as many.
     wide, narrow = (np.diff(m.classify(images[:1]).intervals(0.9))[0, 0] for m in (whole, alone))
     assert wide > narrow
     assert np.isinf(whole.classify(images[:1]).intervals(0.98)).all()  # 40 groups tell up to 40/41
     assert np.isfinite(alone.classify(images[:1]).intervals(0.98)).all()
-    found = tuner().fit(images=images, labels=noise * 2, groups="near-duplicates")
+    found = tuner().fit(images, labels=noise * 2, groups="near-duplicates")
     assert found.loo_.r2 < 0.3
 
 
@@ -142,7 +142,7 @@ def test_labels_that_are_no_numbers(
     tuner: Callable[..., TopTuner], labels: list[Any], message: str
 ) -> None:
     with pytest.raises(DataError, match=message):
-        tuner(task="regression").fit(images=PICTURES, labels=labels)
+        tuner(task="regression").fit(PICTURES, labels=labels)
 
 
 def test_what_is_for_classes_says_so(regression: TopTuner, tuner: Callable[..., TopTuner]) -> None:
@@ -167,12 +167,12 @@ def test_what_is_for_classes_says_so(regression: TopTuner, tuner: Callable[..., 
     with pytest.raises(DataError, match="needs a finite number for every image, but label 1"):
         regression.evaluate(MORE[:1], ["big"])
     with pytest.raises(ValueError, match="class_weight is for classification, got 'balanced'"):
-        tuner(class_weight="balanced").fit(images=PICTURES, labels=ink(PICTURES))
+        tuner(class_weight="balanced").fit(PICTURES, labels=ink(PICTURES))
 
 
 def test_a_network_is_chosen_for_classification_only() -> None:
     with pytest.raises(DataError, match='"auto" is for classification, not regression'):
-        TopTuner(backbone="auto").fit(images=PICTURES, labels=ink(PICTURES))
+        TopTuner(backbone="auto").fit(PICTURES, labels=ink(PICTURES))
 
 
 def test_fine_tuning_and_comparisons_are_for_classes() -> None:
@@ -190,11 +190,11 @@ def test_fine_tuning_and_comparisons_are_for_classes() -> None:
 def test_changes_of_a_model_are_for_classification(
     regression: TopTuner, multilabel: TopTuner, classes: TopTuner, tuner: Callable[..., TopTuner]
 ) -> None:
-    features = regression._extract(from_arrays(MORE, ink(MORE)))
+    features = regression.extract(from_arrays(MORE, ink(MORE)))
     for model, task in ((regression, "regression"), (multilabel, "multilabel")):
         said = f"is for classification, and this model does {task}"
         with pytest.raises(DataError, match=f"adding images {said}"):
-            model.partial_fit(images=MORE, labels=ink(MORE))
+            model.partial_fit(MORE, labels=ink(MORE))
         with pytest.raises(DataError, match=f"adding images {said}"):
             model.partial_fit_features(features)
         with pytest.raises(DataError, match=f"forgetting images {said}"):
@@ -202,10 +202,10 @@ def test_changes_of_a_model_are_for_classification(
         with pytest.raises(DataError, match=f"merging models {said}"):
             classes.merge(model)
         with pytest.raises(DataError, match=f"centers= {said}"):
-            tuner().fit(images=MORE, labels=ink(MORE), centers=model)
+            tuner().fit(MORE, labels=ink(MORE), centers=model)
         assert model.refresh_ is None
     with pytest.raises(DataError, match="centers= is for classification, and these labels"):
-        tuner().fit(images=MORE, labels=ink(MORE), centers=classes)
+        tuner().fit(MORE, labels=ink(MORE), centers=classes)
 
 
 def test_scikit_learn_takes_it_for_a_regressor() -> None:
@@ -215,12 +215,12 @@ def test_scikit_learn_takes_it_for_a_regressor() -> None:
 
 
 def test_a_failed_fit_changes_nothing(tuner: Callable[..., TopTuner]) -> None:
-    model = tuner().fit(images=PICTURES, labels=ink(PICTURES))
+    model = tuner().fit(PICTURES, labels=ink(PICTURES))
     before = model.predict(MORE[:5])
     with pytest.raises(DataError, match=r"all labels are 2\.5"):
-        model.set_params(task="regression").fit(images=PICTURES, labels=[2.5] * N)
+        model.set_params(task="regression").fit(PICTURES, labels=[2.5] * N)
     with pytest.raises(ValueError, match="kernel"):
-        model.set_params(kernel="rbf").fit(images=PICTURES, labels=ink(PICTURES))
+        model.set_params(kernel="rbf").fit(PICTURES, labels=ink(PICTURES))
     assert np.array_equal(model.predict(MORE[:5]), before)
 
 

@@ -175,7 +175,7 @@ def _report(
 
 def _summary(tuner: TopTuner, before: int) -> dict[str, Any]:
     """Return what these commands print as JSON; null where a file kept no rows for it."""
-    left_out = tuner.loo_ if hasattr(tuner.head_, "loo_decision_function_") else None
+    left_out: Any = tuner.loo_ if hasattr(tuner.head_, "loo_decision_function_") else None
     return {
         "n": len(tuner.ids_),
         "n_before": before,

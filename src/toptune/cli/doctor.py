@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -32,7 +32,7 @@ def demo(
             f"a defect (CC BY-NC-SA 4.0); {len(train)} to train on, {len(test)} held out"
         )
     tuner = TopTuner(random_state=seed).fit(images.subset(train))
-    found = tuner.evaluate(images.subset(test))
+    found: Any = tuner.evaluate(images.subset(test))
     tuner.save(out)
     if json:
         summary = model.fit_summary(tuner) | {"model": str(out)}

@@ -155,7 +155,7 @@ def score_rows(found: Any) -> list[tuple[str, str]]:
 
 def left_out_json(tuner: TopTuner) -> dict[str, Any]:
     """Return the scores of leave-one-out as `fit --json` has them."""
-    loo = tuner.loo_
+    loo: Any = tuner.loo_
     if tuner.task_ == "classification":
         return {"loo_accuracy": loo.accuracy, "loo_log_loss": loo.log_loss}
     return {f"loo_{key}": getattr(loo, key) for key in _SCORES if hasattr(loo, key)}

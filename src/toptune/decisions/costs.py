@@ -1,4 +1,4 @@
-"""What to decide, given class probabilities: the least expected cost, or thresholds of classes.
+"""Decisions of least expected cost, given class probabilities; and files of costs.
 
 Letters: n samples, c classes, P (n, c) probabilities, C (c, c) costs with a row for each true class
 and a column for each decision. The decision of least expected cost is argmin_j sum_i P_i C_ij
@@ -90,87 +90,6 @@ def least_cost(
     """
     decided: NDArray[np.intp] = (P @ C).argmin(axis=1)
     return decided
-
-
-def threshold_vector(
-    thresholds: Mapping[Any, float], classes: ArrayLike
-) -> NDArray[np.float64]:  # (c,)
-    """Return thresholds in the order of the classes, NaN for those without one.
-
-    Parameters
-    ----------
-    thresholds : mapping
-        Class to probability, in (0, 1]. Keys are compared with `classes` as text.
-    classes : array-like of shape (c,)
-        Labels.
-
-    Raises
-    ------
-    DataError
-        If there are no thresholds, a class is unknown, or a value is not in (0, 1].
-    """
-    if not isinstance(thresholds, Mapping):
-        raise DataError(f"thresholds must map classes to probabilities, got {thresholds!r}")
-    names = [str(label) for label in np.asarray(classes).tolist()]
-    check_known_classes(map(str, thresholds), names, "thresholds")
-    if not thresholds:
-        raise DataError("thresholds name no class: give one probability at least")
-    out = np.full(len(names), np.nan)
-    for label, value in thresholds.items():
-        if not isinstance(value, int | float | np.number) or not 0 < value <= 1:
-            raise DataError(f"the threshold of {label!r} must be in (0, 1], got {value!r}")
-        out[names.index(str(label))] = value
-    return out
-
-
-def apply_thresholds(
-    P: NDArray[np.float64],  # (n, c)
-    t: NDArray[np.float64],  # (c,), NaN for none
-) -> NDArray[np.intp]:  # (n,)
-    """Codes of the classes whose probability reaches their threshold.
-
-    Of several the one that exceeds its threshold most, as a ratio. If there is none, the most
-    probable of the classes without a threshold; if all have one, the one that comes nearest to its
-    threshold. With two classes, a threshold t of one is what it says: it is decided from t on.
-
-    Examples
-    --------
-    >>> P = np.array([[0.3, 0.7], [0.1, 0.9]])
-    >>> apply_thresholds(P, np.array([0.2, np.nan])).tolist()
-    [0, 1]
-    """
-    given = ~np.isnan(t)
-    ratios = np.where(given, P / np.where(given, t, 1.0), -np.inf)
-    first: NDArray[np.intp] = ratios.argmax(axis=1)
-    if given.all():
-        return first
-    other = np.where(given, -np.inf, P).argmax(axis=1)
-    decided: NDArray[np.intp] = np.where(ratios.max(axis=1) >= 1, first, other)
-    return decided
-
-
-def decide(
-    P: NDArray[np.float64],  # (n, c)
-    classes: ArrayLike,  # (c,)
-    *,
-    costs: Costs | None = None,
-    thresholds: Mapping[Any, float] | None = None,
-) -> NDArray[np.intp]:  # (n,)
-    """Codes of what is decided: by costs, by thresholds, or the most probable class.
-
-    Raises
-    ------
-    DataError
-        If both costs and thresholds are given, or one of them cannot be used.
-    """
-    if costs is not None and thresholds is not None:
-        raise DataError("give costs or thresholds, not both: each says what to decide")
-    if costs is not None:
-        return least_cost(P, cost_matrix(costs, classes))
-    if thresholds is not None:
-        return apply_thresholds(P, threshold_vector(thresholds, classes))
-    best: NDArray[np.intp] = P.argmax(axis=1)
-    return best
 
 
 def read_costs(path: str | os.PathLike[str]) -> dict[str, dict[str, float]]:

@@ -1,4 +1,4 @@
-"""Thresholds of classes, chosen on samples whose labels are known: the leave-one-out probabilities.
+"""Thresholds of classes: what they decide, and how they are chosen on samples of known labels.
 
 Choosing and judging on the same samples is optimistic: the share of a class that is found, say, is
 what was wanted on these samples, and about that on others. Letters: n samples, c classes, P (n, c).
@@ -6,11 +6,13 @@ what was wanted on these samples, and about that on others. Letters: n samples, 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from toptune.decisions.costs import check_known_classes
 from toptune.errors import DataError
 
 Objective: TypeAlias = Literal["macro-f1", "balanced-accuracy"]
@@ -23,6 +25,136 @@ _ROUNDS = 20
 
 # Probabilities that differ by less are equal.
 _ROUNDING = 1e-9
+
+
+def threshold_vector(
+    thresholds: Mapping[Any, float], classes: ArrayLike
+) -> NDArray[np.float64]:  # (c,)
+    """Return thresholds in the order of the classes, NaN for those without one.
+
+    Parameters
+    ----------
+    thresholds : mapping
+        Class to probability, in (0, 1]. Keys are compared with `classes` as text.
+    classes : array-like of shape (c,)
+        Labels.
+
+    Raises
+    ------
+    DataError
+        If there are no thresholds, a class is unknown, or a value is not in (0, 1].
+    """
+    if not isinstance(thresholds, Mapping):
+        raise DataError(f"thresholds must map classes to probabilities, got {thresholds!r}")
+    names = [str(label) for label in np.asarray(classes).tolist()]
+    check_known_classes(map(str, thresholds), names, "thresholds")
+    if not thresholds:
+        raise DataError("thresholds name no class: give one probability at least")
+    out = np.full(len(names), np.nan)
+    for label, value in thresholds.items():
+        if not isinstance(value, int | float | np.number) or not 0 < value <= 1:
+            raise DataError(f"the threshold of {label!r} must be in (0, 1], got {value!r}")
+        out[names.index(str(label))] = value
+    return out
+
+
+def apply_thresholds(
+    P: NDArray[np.float64],  # (n, c)
+    t: NDArray[np.float64],  # (c,), NaN for none
+) -> NDArray[np.intp]:  # (n,)
+    """Codes of the classes whose probability reaches their threshold.
+
+    Of several the one that exceeds its threshold most, as a ratio. If there is none, the most
+    probable of the classes without a threshold; if all have one, the one that comes nearest to its
+    threshold. With two classes, a threshold t of one is what it says: it is decided from t on.
+
+    Examples
+    --------
+    >>> P = np.array([[0.3, 0.7], [0.1, 0.9]])
+    >>> apply_thresholds(P, np.array([0.2, np.nan])).tolist()
+    [0, 1]
+    """
+    given = ~np.isnan(t)
+    ratios = np.where(given, P / np.where(given, t, 1.0), -np.inf)
+    first: NDArray[np.intp] = ratios.argmax(axis=1)
+    if given.all():
+        return first
+    other = np.where(given, -np.inf, P).argmax(axis=1)
+    decided: NDArray[np.intp] = np.where(ratios.max(axis=1) >= 1, first, other)
+    return decided
+
+
+def choose_thresholds(
+    codes: NDArray[Any],  # (n,) or (n, c)
+    P: NDArray[np.float64],  # (n, c)
+    labels: ArrayLike,  # (c,)
+    objective: Objective | None = None,
+    *,
+    recall: Mapping[Any, float] | None = None,
+    precision: Mapping[Any, float] | None = None,
+) -> dict[Any, float]:
+    """Choose thresholds; see `toptune.TopTuner.choose_thresholds`.
+
+    Raises
+    ------
+    DataError
+        If nothing or too much is asked for, or it cannot be had: where an image has one class,
+        thresholds that each give what is wanted may not do so together, because classes compete.
+    """
+    wishes = [*(recall or {}), *(precision or {})]
+    if (objective is None) == (not wishes):
+        raise DataError(
+            "say what thresholds are for: either an objective, or a recall or precision of classes"
+        )
+    if len(set(map(str, wishes))) < len(wishes):
+        raise DataError("a class can have a wanted recall or a wanted precision, not both")
+    classes = np.asarray(labels).tolist()
+    single = codes.ndim == 1
+    if objective is not None and single:
+        return dict(zip(classes, best_thresholds(codes, P, objective).tolist(), strict=True))
+    present = codes[:, None] == np.arange(len(classes)) if single else codes > 0
+    if objective is not None:
+        return {
+            label: best_label_threshold(present[:, k], P[:, k], objective)
+            for k, label in enumerate(classes)
+        }
+    places = {str(label): k for k, label in enumerate(classes)}
+    found = {}
+    for name, wanted in (("recall", recall or {}), ("precision", precision or {})):
+        check_known_classes(map(str, wanted), list(places), f"wishes for {name}")
+        for label, value in wanted.items():
+            k = places[str(label)]
+            try:
+                found[classes[k]] = threshold_for(present[:, k], P[:, k], **{name: value})
+            except DataError as error:
+                raise DataError(f"{label}: {error}") from error
+    if single:
+        decided = apply_thresholds(P, threshold_vector(found, labels))
+        _check_reached(codes, decided, list(places), recall or {}, precision or {})
+    return found
+
+
+def _check_reached(
+    codes: NDArray[Any],  # (n,)
+    decided: NDArray[np.intp],  # (n,)
+    names: list[str],
+    recall: Mapping[Any, float],
+    precision: Mapping[Any, float],
+) -> None:
+    """Refuse thresholds that do not give what was wanted, once each image has one class."""
+    missed = []
+    for name, wanted, among in (("recall", recall, codes), ("precision", precision, decided)):
+        for label, value in wanted.items():
+            k = names.index(str(label))
+            hits, total = np.sum((codes == k) & (decided == k)), np.sum(among == k)
+            if total == 0 or hits < value * total * (1 - 1e-12):
+                got = f"{hits / total:.4g}" if total else "none, as it is never decided"
+                missed.append(f"the {name} of {label} is {got} (wanted {value:g})")
+    if missed:
+        raise DataError(
+            "an image gets one class, and these wishes cannot be had together: with the thresholds "
+            f"that each of them needs, {'; '.join(missed)}. Wish for fewer classes, or for less"
+        )
 
 
 def threshold_for(

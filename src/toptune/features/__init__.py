@@ -9,6 +9,7 @@ from toptune.features.cache import FeatureCache, cache_dir
 from toptune.features.catalogue import BackboneInfo, list_backbones
 from toptune.features.engines import Engine, OpenVINOEngine, TorchEngine, make_engine
 from toptune.features.extract import extract
+from toptune.features.extractor import FeatureExtractor
 from toptune.features.store import Features
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "BackboneInfo",
     "Engine",
     "FeatureCache",
+    "FeatureExtractor",
     "Features",
     "OpenVINOEngine",
     "Preprocessing",

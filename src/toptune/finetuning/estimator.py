@@ -8,14 +8,19 @@ It holds no arithmetic: `training` trains, `features` runs the trained network.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.validation import check_is_fitted
 
-from toptune.errors import ModelFileError
+from toptune.decisions.costs import Costs
+from toptune.decisions.rule import DecisionRule
+from toptune.errors import DataError, ModelFileError
+from toptune.evaluation.classification import Evaluation
 from toptune.features import Backbone, Engine, Features, extract, load_backbone, make_engine
 from toptune.finetuning.training.fitting import Fitting
 from toptune.finetuning.training.pixels import decode_images, training_geometry
@@ -26,16 +31,17 @@ from toptune.finetuning.training.trained_file import (
     read_trained,
     write_trained,
 )
-from toptune.images import Images, ImageSet, ImageSource
-from toptune.model.image_classifier import ImageClassifier, given_images
+from toptune.images import Images, images_to_compare, labelled_images, unlabelled_images
+from toptune.model.fitted_model import NOT_FITTED
+from toptune.runtime.deprecation import with_old_parameters
 from toptune.runtime.versions import library_versions
-from toptune.tasks import training_labels
+from toptune.tasks import Classification, Predictions, training_labels
 
 # What a model file keeps of a fit beside the network.
 _FACTS = ("learning_rate_", "selection_", "history_", "seconds_")
 
 
-class FineTuner(ImageClassifier):
+class FineTuner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Image classifier: a pretrained network whose weights are trained on the images.
 
     The baseline for `TopTuner`, with the same methods: AdamW, one cycle of the learning rate with
@@ -117,7 +123,7 @@ class FineTuner(ImageClassifier):
     >>> rng = np.random.default_rng(0)
     >>> dark = rng.integers(0, 90, size=(8, 32, 32, 3), dtype=np.uint8)
     >>> tuner = FineTuner(mode="head-only", learning_rate=0.02, epochs=2)
-    >>> tuner = tuner.fit(images=[*dark, *(dark + 140)], labels=["night"] * 8 + ["day"] * 8)
+    >>> tuner = tuner.fit([*dark, *(dark + 140)], ["night"] * 8 + ["day"] * 8)
     >>> tuner.predict([dark[0] + 120]).tolist()
     ['day']
     """
@@ -155,25 +161,15 @@ class FineTuner(ImageClassifier):
 
     # ------------------------------------------------------------------------------- learning
 
+    @with_old_parameters
     def fit(
         self,
-        data: Images | None = None,
+        data: Images,
         labels: ArrayLike | str | os.PathLike[str] | None = None,
         *,
-        paths: Sequence[str | os.PathLike[str]] | None = None,
-        images: Sequence[ImageSource] | NDArray[Any] | None = None,
         split: str | None = None,
     ) -> FineTuner:
-        """Train the network on labelled images.
-
-        Parameters
-        ----------
-        data, labels, paths, images, split
-            As for `TopTuner.fit`.
-
-        Returns
-        -------
-        self
+        """Train the network on labelled images; arguments are those of `TopTuner.fit`.
 
         Raises
         ------
@@ -196,7 +192,7 @@ class FineTuner(ImageClassifier):
             If images were set aside, or are too few to choose the learning rate.
         """
         self._check_parameters()
-        image_set = given_images(data, labels, paths=paths, images=images, split=split)
+        image_set = labelled_images(data, labels, split=split)
         training_labels(image_set)  # an error in them is raised before the work
         backbone = load_backbone(self.backbone)
         engine = make_engine(backbone, precision=self.precision)
@@ -263,22 +259,78 @@ class FineTuner(ImageClassifier):
             ema=self.ema,
         )
 
+    # ------------------------------------------------------------------------------ answering
+
+    def extract(self, images: Images, *, strict: bool | None = None) -> Features:
+        """Compute the outputs of the trained network, before the softmax, as features."""
+        check_is_fitted(self, msg=NOT_FITTED)
+        trained, engine = self._engine()
+        strict = self.strict if strict is None else strict
+        return extract(unlabelled_images(images), trained, engine=engine, cache=None, strict=strict)
+
+    def classify(self, images: Images, *, strict: bool = False) -> Predictions:
+        """Predict images of which some may be unreadable; see `TopTuner.classify`."""
+        features = self.extract(images, strict=strict)
+        return Predictions(features.ids, self.classes_, _softmax(features), features.quarantined)
+
+    def predict_proba(self, images: Images) -> NDArray[np.float64]:
+        """Compute probabilities (n, c), columns in the order of `classes_`."""
+        return _softmax(self.extract(images, strict=True))
+
+    def predict(
+        self,
+        images: Images,
+        *,
+        costs: Costs | None = None,
+        thresholds: Mapping[Any, float] | None = None,
+    ) -> NDArray[Any]:
+        """Decide for each image, (n,): by default its most probable class; see `TopTuner`."""
+        rule = self._rule(costs, thresholds)
+        return self.classify(images, strict=True).apply(rule)
+
+    def evaluate(
+        self,
+        data: Images,
+        labels: ArrayLike | str | os.PathLike[str] | None = None,
+        *,
+        split: str | None = None,
+        costs: Costs | None = None,
+        thresholds: Mapping[Any, float] | None = None,
+    ) -> Evaluation:
+        """Compare predictions with the labels of a data set; see `TopTuner.evaluate`."""
+        rule, task = self._rule(costs, thresholds), Classification(self.classes_)
+        features = self.extract(images_to_compare(data, labels, split=split))
+        if features.labels is None:
+            raise DataError("these images have no labels to compare with")
+        return task.evaluate(task.codes_of(features.labels), _softmax(features), rule)
+
+    def score(
+        self,
+        data: Images,
+        labels: ArrayLike | str | os.PathLike[str] | None = None,
+        *,
+        split: str | None = None,
+    ) -> float:
+        """Compute the accuracy on a data set; arguments and errors as for `evaluate`."""
+        return float(self.evaluate(data, labels, split=split).score)
+
+    def _rule(self, costs: Costs | None, thresholds: Mapping[Any, float] | None) -> DecisionRule:
+        check_is_fitted(self, msg=NOT_FITTED)
+        rule = DecisionRule(costs=costs, thresholds=thresholds)
+        rule.check(self.classes_)
+        return rule
+
     # -------------------------------------------------------------------------------- storing
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the model, with all weights of the network, to one file; it replaces an older one.
-
-        Parameters
-        ----------
-        path : path
-            Usually named ``*.finetuned``.
+        """Write the model, with all weights of the network, to one file, ``*.finetuned``.
 
         Raises
         ------
         StorageError
             If it cannot be written.
         """
-        self._check_fitted()
+        check_is_fitted(self, msg=NOT_FITTED)
         parameters = {
             name: value.item() if isinstance(value, np.generic) else value
             for name, value in self.get_params().items()
@@ -300,16 +352,6 @@ class FineTuner(ImageClassifier):
     def load(cls, path: str | os.PathLike[str]) -> FineTuner:
         """Read a model that `save` wrote; the file is all it needs.
 
-        Parameters
-        ----------
-        path : path
-            The file.
-
-        Returns
-        -------
-        FineTuner
-            Fitted.
-
         Raises
         ------
         ModelFileError
@@ -329,21 +371,6 @@ class FineTuner(ImageClassifier):
         return tuner
 
     # -------------------------------------------------------------------------------- details
-
-    def _extract(self, images: ImageSet, *, strict: bool | None = None) -> Features:
-        """Take the outputs of the trained network, before the softmax, as features."""
-        trained, engine = self._engine()
-        return extract(
-            images,
-            trained,
-            engine=engine,
-            cache=None,
-            strict=self.strict if strict is None else strict,
-        )
-
-    def _proba(self, features: Features) -> NDArray[np.float64]:
-        proba: NDArray[np.float64] = softmax(features.X.astype(np.float64), axis=1)
-        return proba
 
     def _engine(self) -> tuple[Backbone, Engine]:
         """Prepare the trained network on the first use, and again when it is another."""
@@ -365,3 +392,8 @@ class FineTuner(ImageClassifier):
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__()
         return {name: value for name, value in state.items() if name != "_built"}
+
+
+def _softmax(features: Features) -> NDArray[np.float64]:  # (n, c)
+    proba: NDArray[np.float64] = softmax(features.X.astype(np.float64), axis=1)
+    return proba

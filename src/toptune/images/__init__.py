@@ -18,6 +18,7 @@ from toptune.images.image_set import (
 )
 from toptune.images.inputs import (
     Images,
+    images_to_compare,
     labelled_images,
     open_images,
     open_unlabelled,
@@ -42,6 +43,7 @@ __all__ = [
     "folder_of",
     "from_arrays",
     "image_files",
+    "images_to_compare",
     "labelled_images",
     "open_images",
     "open_unlabelled",

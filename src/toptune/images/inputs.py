@@ -83,6 +83,20 @@ def labelled_images(
     return from_arrays(images, labels, groups=groups)  # type: ignore[arg-type]
 
 
+def images_to_compare(
+    images: Images,
+    labels: ArrayLike | str | os.PathLike[str] | None,
+    *,
+    split: str | None,
+) -> ImageSet:
+    """List labelled images to evaluate on: of the split test where there is one, else val."""
+    if split is None and isinstance(images, str | os.PathLike):
+        table = labels if isinstance(labels, str | os.PathLike) else None
+        present = splits_of(images, labels=table)
+        split = next((name for name in ("test", "val", "train") if name in present), None)
+    return labelled_images(images, labels, split=split)
+
+
 def unlabelled_images(images: Images) -> ImageSet:
     """List images without labels: a file, everything below a folder, or images given directly.
 

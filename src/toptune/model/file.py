@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import Any, get_args
 
 import numpy as np
@@ -13,8 +12,9 @@ from toptune.errors import ModelFileError
 from toptune.images import Quarantined
 from toptune.kernel import FeatureNormalizer, KernelClassifier, KernelRegressor
 from toptune.kernel.kept import Keep
+from toptune.model.fitted_model import FittedModel
 from toptune.runtime.tensor_file import decode_names, encode_names, load_tensors, save_tensors
-from toptune.tasks import TASKS, Classification, Multilabel, Regression, Task
+from toptune.tasks import TASKS, TaskName
 
 #: Raised by one whenever an older reader would misunderstand the file.
 FORMAT_VERSION = 3
@@ -31,65 +31,14 @@ _TENSORS = (
 )
 
 
-@dataclass(frozen=True, eq=False)
-class Model:
-    """A fitted model without its network.
-
-    Attributes
-    ----------
-    parameters : dict
-        Of the tuner's constructor.
-    head : KernelClassifier or KernelRegressor
-        Fitted.
-    normalizer : FeatureNormalizer
-        Fitted.
-    center_features : ndarray of float32 or float16, shape (m, d)
-        Features of the head's centers before they were normalised: half the space of what they
-        become, from which the same numbers come again.
-    codes : ndarray of shape (n,) or (n, c)
-        Classes of the training images, as positions among `classes`; indicators of their labels; or
-        their numbers.
-    ids : tuple of str
-        Names of the training images.
-    provenance : dict
-        Backbone, weights hash, preprocessing, precision, and versions of libraries.
-    quarantined : tuple of Quarantined
-        Training images set aside.
-    seconds : dict
-        Time of the stages of training.
-    task : type of Task
-        What the labels are.
-    classes : ndarray of shape (c,)
-        Labels, sorted; none for regression.
-    groups : ndarray of str, shape (n,), or None
-        Groups of the training images.
-    kept : {"sums", "rows"}
-        What a file that was read holds for changes, at most.
-    """
-
-    parameters: dict[str, Any]
-    head: KernelClassifier | KernelRegressor
-    normalizer: FeatureNormalizer
-    center_features: NDArray[Any]
-    codes: NDArray[Any]
-    ids: tuple[str, ...]
-    provenance: dict[str, Any]
-    quarantined: tuple[Quarantined, ...]
-    seconds: dict[str, float]
-    task: type[Task[Any]]
-    classes: NDArray[Any]
-    groups: NDArray[np.str_] | None = None
-    kept: Keep = "sums"
-
-
-def write_model(path: str | os.PathLike[str], model: Model, *, keep: Keep = "sums") -> None:
+def write_model(path: str | os.PathLike[str], model: FittedModel, *, keep: Keep = "sums") -> None:
     """Write a model to one file, replacing it if it exists.
 
     Parameters
     ----------
     path : path
         File to write.
-    model : Model
+    model : FittedModel
         What goes into it.
     keep : {"nothing", "sums", "rows"}, default="sums"
         How much of what changes need; see `KernelClassifier.update_state`.
@@ -108,13 +57,13 @@ def write_model(path: str | os.PathLike[str], model: Model, *, keep: Keep = "sum
     arrays["center_features"] = model.center_features
     del arrays["centers"]
     classes = model.classes
-    codes = model.codes.astype(np.float64 if model.task is Regression else np.int64)
+    codes = model.codes.astype(np.float64 if model.task_name == "regression" else np.int64)
     save_tensors(
         path,
         {**arrays, **kept, "codes": codes, "ids": encode_names(model.ids)},
         {
             "parameters": {name: _plain(value) for name, value in model.parameters.items()},
-            "task": model.task.name,
+            "task": model.task_name,
             "classes": classes.tolist(),
             "classes_dtype": classes.dtype.str,
             "normalizer": model.normalizer.get_params(),
@@ -129,7 +78,7 @@ def write_model(path: str | os.PathLike[str], model: Model, *, keep: Keep = "sum
     )
 
 
-def read_model(path: str | os.PathLike[str]) -> Model:
+def read_model(path: str | os.PathLike[str]) -> FittedModel:
     """Read a model that `write_model` wrote.
 
     Raises
@@ -148,13 +97,13 @@ def read_model(path: str | os.PathLike[str]) -> Model:
         raise ModelFileError(f"{path}: its description is damaged: {error!r}") from error
 
 
-def _model(tensors: dict[str, NDArray[Any]], document: dict[str, Any]) -> Model:
+def _model(tensors: dict[str, NDArray[Any]], document: dict[str, Any]) -> FittedModel:
     parameters = document["parameters"]
     weights = parameters["class_weight"]
     if isinstance(weights, list):
         parameters["class_weight"] = dict(weights)
     classes = np.array(document["classes"], dtype=document["classes_dtype"])
-    task = TASKS[document.get("task", "classification")]
+    task = TASKS[document.get("task", "classification")].name
     d = tensors["offset"].shape[0]
     ids = tuple(decode_names(tensors["ids"]))
     codes = tensors["codes"]
@@ -167,7 +116,7 @@ def _model(tensors: dict[str, NDArray[Any]], document: dict[str, Any]) -> Model:
     normalizer = FeatureNormalizer(**document["normalizer"]).fit(np.zeros((1, d), np.float32))
     raw = tensors["center_features"]
     tensors["centers"] = normalizer.transform(np.asarray(raw, dtype=np.float32))
-    return Model(
+    return FittedModel(
         parameters=parameters,
         head=_head(task, classes, codes, groups, tensors, document),
         normalizer=normalizer,
@@ -177,25 +126,23 @@ def _model(tensors: dict[str, NDArray[Any]], document: dict[str, Any]) -> Model:
         provenance=document["provenance"],
         quarantined=tuple(Quarantined(**item) for item in document["quarantined"]),
         seconds=document["seconds"],
-        task=task,
+        task_name=task,
         classes=classes,
         groups=groups,
         kept="rows" if "rows" in tensors else "sums",
     )
 
 
-def _check_values(
-    task: type[Task[Any]], classes: NDArray[Any], tensors: dict[str, NDArray[Any]]
-) -> None:
+def _check_values(task: TaskName, classes: NDArray[Any], tensors: dict[str, NDArray[Any]]) -> None:
     """Refuse numbers that no fit writes: they would load, and answer nonsense."""
     for name, tensor in tensors.items():
         if tensor.dtype.kind == "f" and not np.isfinite(tensor).all():
             raise ValueError(f"{name} holds NaN or infinity")
     codes, c = tensors["codes"], len(classes)
     columns = codes.shape[1:]
-    if columns != ((c,) if task is Multilabel else ()):
-        raise ValueError(f"codes of {task.name} with {c} classes cannot have shape {codes.shape}")
-    if task is not Regression:
+    if columns != ((c,) if task == "multilabel" else ()):
+        raise ValueError(f"codes of {task} with {c} classes cannot have shape {codes.shape}")
+    if task != "regression":
         _check_range("codes", codes, 0, 2 if columns else c)
     # Below 0 are centers that are no training image of this model.
     _check_range("center_indices", tensors["center_indices"], -2, len(codes))
@@ -207,18 +154,18 @@ def _check_range(name: str, tensor: NDArray[Any], low: int, high: int) -> None:
 
 
 def _head(
-    task: type[Task[Any]],
+    task: TaskName,
     classes: NDArray[Any],
     codes: NDArray[Any],
     groups: NDArray[np.str_] | None,
     tensors: dict[str, NDArray[Any]],
     document: dict[str, Any],
 ) -> KernelClassifier | KernelRegressor:
-    if task is Regression:
+    if task == "regression":
         return KernelRegressor().restore(tensors, document["head"])
     head = KernelClassifier(class_weight=document["parameters"]["class_weight"])
     # The head of several labels knows them by their columns.
-    names = classes if task is Classification else np.arange(len(classes))
+    names = classes if task == "classification" else np.arange(len(classes))
     head.restore(names, tensors, document["head"])
     head.restore_update_state(codes, tensors, _updates(head, codes, document), groups)
     return head

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import clone
 
 from toptune.errors import DataWarning
 from toptune.evaluation.learning_curve import Extrapolation, extrapolate, nested_subsets
 from toptune.features import Features
+from toptune.model.fitted_model import FittedModel
+from toptune.model.fitting import fit_model
 from toptune.reports.html import text
 from toptune.reports.html.drawing import BLUE, GREEN, ORANGE, PAPER, canvas, legend
 from toptune.runtime.progress import progress_bar
@@ -119,7 +120,7 @@ def measured_curve(
     sizes = np.array([[len(rows) for rows in draw] for draw in draws]).mean(axis=0)
     kept = _far_apart(sizes)
     whole = len(FRACTIONS) - 1
-    loo = np.full((len(seeds), len(kept)), tuner.loo_.accuracy)
+    loo = np.full((len(seeds), len(kept)), tuner.loo_.score)
     wrong = np.tile(predicted != tested.labels, (len(seeds), len(kept), 1))  # (S, K, n)
     with (
         warnings.catch_warnings(),
@@ -128,11 +129,13 @@ def measured_curve(
         warnings.simplefilter("ignore", DataWarning)  # classes of one image, at these sizes
         for s, draw in enumerate(draws):
             for i, k in enumerate(kept[:-1]):  # the last part is the whole
-                part = _fitted_part(tuner, features.subset(draw[k]))
-                answers = predicted_labels(part, tested)
+                part = fit_model(
+                    features.subset(draw[k]), task=tuner.task, head=tuner.head_parameters()
+                )
+                answers = part.predicted_labels(tested)
                 if test is None:
                     answers[draw[k]] = left_out_labels(part)
-                loo[s, i], wrong[s, i] = part.loo_.accuracy, answers != tested.labels
+                loo[s, i], wrong[s, i] = part.loo.score, answers != tested.labels
                 advance(1)
     points = []
     for i, k in enumerate(kept):
@@ -152,15 +155,9 @@ def measured_curve(
     return LearningCurve(tuple(points), extrapolation, time.perf_counter() - start)
 
 
-def predicted_labels(tuner: TopTuner, features: Features) -> NDArray[Any]:  # (n,)
-    """Return the most probable classes."""
-    labels: NDArray[Any] = tuner.classes_[tuner._proba(features).argmax(axis=1)]
-    return labels
-
-
-def left_out_labels(tuner: TopTuner) -> NDArray[Any]:  # (n,)
+def left_out_labels(model: FittedModel) -> NDArray[Any]:  # (n,)
     """Return the most probable class of each training image by the model fitted without it."""
-    labels: NDArray[Any] = tuner.classes_[tuner.head_.loo_decision_function_.argmax(axis=1)]
+    labels: NDArray[Any] = model.classes[model.head.loo_decision_function_.argmax(axis=1)]
     return labels
 
 
@@ -213,14 +210,6 @@ def curve_figure(curve: LearningCurve, *, tested: str) -> Figure:
         axes.set_ylabel("accuracy")
         legend(axes)
         return figure
-
-
-def _fitted_part(tuner: TopTuner, features: Features) -> TopTuner:
-    """Train on some of the images as `tuner` was, with its network, which is not read again."""
-    part = clone(tuner).set_params(backbone=tuner.backbone_)
-    part._loaded = ((part._asked(part.backbone), part.cache), *tuner._network())
-    part.fit_features(features)
-    return part  # type: ignore[no-any-return]
 
 
 def _far_apart(sizes: NDArray[np.float64]) -> list[int]:

@@ -29,8 +29,8 @@ MOVED: dict[str, tuple[str, ...]] = {
     "audit.auditing": ("reports.audit.compute",),
     "audit.findings": ("reports.audit.result",),
     "backbone_choice": ("model.backbone_selection",),
-    "cautious": ("model.cautious",),
-    "classifier": ("model.image_classifier",),
+    "cautious": ("decisions.rule",),
+    "classifier": ("model.fitting", "images.inputs"),
     "compare": ("reports.comparison",),
     "compare.comparison": ("reports.comparison.result",),
     "compare.parts": ("reports.comparison.compute",),
@@ -43,7 +43,7 @@ MOVED: dict[str, tuple[str, ...]] = {
     "explain.explaining": ("model.explanation.explain",),
     "explain.page": ("reports.explanation",),
     "explain.support": ("model.explanation.attribution",),
-    "extracting": ("model.extracting",),
+    "extracting": ("features.extractor",),
     "features.embedded": ("features.backbones",),
     "features.pixels": ("features.extract",),
     "features.provenance": ("features.store",),
@@ -74,11 +74,11 @@ MOVED: dict[str, tuple[str, ...]] = {
     "learning_curve": ("evaluation.learning_curve",),
     "measuring": ("runtime.memory",),
     "metrics": ("evaluation.classification", "evaluation.intervals"),
-    "model_file": ("model.file",),
+    "model_file": ("model.file", "model.fitted_model"),
     "naming": ("images.names",),
     "near_duplicates": ("evaluation.near_duplicates",),
     "pages": ("reports.html",),
-    "predictions": ("tasks.predictions",),
+    "predictions": ("tasks.classification",),
     "progress": ("runtime.progress",),
     "report": ("reports.model",),
     "report.building": ("reports.model.compute",),
@@ -91,10 +91,11 @@ MOVED: dict[str, tuple[str, ...]] = {
     "study.costs": ("toptune_study.analysis", "toptune_study.frames"),
     "study.methods": ("toptune_study.frames",),
     "study.scores": ("toptune_study.frames", "toptune_study.analysis"),
+    "tasks.choosing": ("decisions.thresholds",),
     "tasks.label_evaluation": ("evaluation.multilabel",),
     "tasks.number_evaluation": ("evaluation.regression",),
     "tensor_file": ("runtime.tensor_file",),
-    "thresholds": ("decisions.thresholds", "decisions.costs"),
+    "thresholds": ("decisions.thresholds",),
     "training": ("finetuning.training",),
     "trust": ("decisions", "evaluation"),
     "trust.conformal": ("decisions.prediction_sets",),
@@ -112,6 +113,7 @@ RENAMED: dict[str, str] = {
     "compare.comparison.Curve": "reports.learning_curve.LearningCurve",
     "explain.Support": "model.explanation.attribution.Attribution",
     "explain.support.Support": "model.explanation.attribution.Attribution",
+    "model_file.Model": "model.fitted_model.FittedModel",
     "study.analysis.LeaveOneOut": "toptune_study.analysis.LeaveOneOutBias",
     "study.analysis.PairedDifference": "toptune_study.analysis.MethodDifference",
     "study.analysis.leave_one_out": "toptune_study.analysis.leave_one_out_bias",
@@ -128,7 +130,11 @@ METHODS: dict[str, dict[str, str]] = {
 
 # Function, by its qualified name -> old parameter -> the new one. The function is decorated with
 # `with_old_parameters`.
-PARAMETERS: dict[str, dict[str, str]] = {}
+PARAMETERS: dict[str, dict[str, str]] = {
+    "FineTuner.fit": {"images": "data", "paths": "data"},
+    "TopTuner.fit": {"images": "data", "paths": "data"},
+    "TopTuner.partial_fit": {"images": "data", "paths": "data"},
+}
 
 
 def warn_of_old_name(old: str, new: str, *, stacklevel: int = 3) -> None:

@@ -1,7 +1,7 @@
 """Tasks: classes, several labels per image, or numbers.
 
-Each says how labels are read, which kernel head learns them, what leave-one-out tells, and how
-answers are given and judged. Images and networks are the same for all.
+Each has the reading of its labels, the answers of a fitted head and their evaluation. Images and
+networks are the same for all.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from typing import Any, Literal, TypeAlias
 from toptune.evaluation.multilabel import LabelEvaluation, LabelMetrics, evaluate_labels
 from toptune.evaluation.regression import NumberEvaluation, evaluate_numbers
 from toptune.images import LabelKind
-from toptune.tasks.base import Targets, Task, TaskName
+from toptune.tasks.base import Answers, Targets, Task, TaskEvaluation, TaskName
 from toptune.tasks.classification import (
     Classification,
+    Predictions,
     check_classes,
     training_labels,
     warn_of_lone_images,
@@ -56,6 +57,7 @@ def chosen_task(task: TaskChoice, label_kind: LabelKind) -> type[Task[Any]]:
 
 __all__ = [
     "TASKS",
+    "Answers",
     "Classification",
     "LabelEvaluation",
     "LabelMetrics",
@@ -63,10 +65,12 @@ __all__ = [
     "Multilabel",
     "NumberEvaluation",
     "NumberPredictions",
+    "Predictions",
     "Regression",
     "Targets",
     "Task",
     "TaskChoice",
+    "TaskEvaluation",
     "TaskName",
     "check_classes",
     "chosen_task",

@@ -1,4 +1,4 @@
-"""What depends on the task: how labels are read, which head learns them, how answers are judged.
+"""What depends on the task: how labels are read, how a head answers, how answers are judged.
 
 Letters: n samples, c classes (or labels, of which an image may have several).
 """
@@ -6,25 +6,60 @@ Letters: n samples, c classes (or labels, of which an image may have several).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, Literal, TypeAlias, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from toptune.decisions.costs import Costs
+from toptune.decisions.rule import DecisionRule
 from toptune.errors import DataError
 from toptune.features import Features
 from toptune.images import ImageSet, Quarantined
 from toptune.images.labels import as_text
 from toptune.kernel import Rows
-from toptune.kernel.estimators import Kernel
 
 TaskName: TypeAlias = Literal["classification", "multilabel", "regression"]
 """One class per image, any number of labels per image, or a number per image."""
 
 Head = TypeVar("Head")
+
+
+class Answers(Protocol):
+    """Predictions of a task: `Predictions`, `LabelPredictions` or `NumberPredictions`."""
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Names of the images that were read."""
+
+    @property
+    def quarantined(self) -> tuple[Quarantined, ...]:
+        """Images that could not be read, with the reason."""
+
+    def decide(
+        self, *, costs: Costs | None = None, thresholds: Mapping[Any, float] | None = None
+    ) -> NDArray[Any]:
+        """Decide for each image by costs or thresholds."""
+
+    def apply(self, rule: DecisionRule) -> NDArray[Any]:
+        """Decide for each image by a rule."""
+
+
+class TaskEvaluation(Protocol):
+    """Evaluation of a task: `Evaluation`, `LabelEvaluation` or `NumberEvaluation`."""
+
+    @property
+    def n(self) -> int:
+        """Number of images."""
+
+    @property
+    def score(self) -> float:
+        """Accuracy, share of images with all labels right, or R^2."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain numbers, strings and lists, ready for JSON."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +73,7 @@ class Targets:
     y : ndarray of shape (n,) or (n, c)
         What the head is fitted to.
     codes : ndarray of shape (n,) or (n, c)
-        What a model file keeps: positions in `classes`, indicators of labels, or numbers.
+        What a model file holds: positions in `classes`, indicators of labels, or numbers.
     """
 
     classes: NDArray[Any]
@@ -47,7 +82,7 @@ class Targets:
 
 
 class Task(ABC, Generic[Head]):
-    """One kind of labels, with what the answers to it need beside a fitted head.
+    """One kind of labels, with what answers need beside a fitted head.
 
     Parameters
     ----------
@@ -71,35 +106,9 @@ class Task(ABC, Generic[Head]):
             If there are none, or they are not what the task needs.
         """
 
-    @classmethod
-    @abstractmethod
-    def new_head(
-        cls,
-        *,
-        kernel: Kernel,
-        bandwidth: float | Literal["auto"],
-        penalty: float | Literal["auto"],
-        n_centers: int | Literal["auto"],
-        class_weight: dict[Any, float] | Literal["balanced"] | None,
-        feature_groups: Sequence[int],
-        random_state: int,
-    ) -> Head:
-        """Head that is not fitted yet."""
-
-    @classmethod
-    @abstractmethod
-    def of_head(
-        cls,
-        head: Head,
-        classes: NDArray[Any],
-        codes: NDArray[Any],
-        groups: NDArray[np.str_] | None,
-    ) -> Task[Head]:
-        """Task of a fitted head: what its leave-one-out says of its answers is kept."""
-
     @abstractmethod
     def outputs(self, head: Head, rows: Rows) -> NDArray[np.float64]:
-        """Answers of a head in numbers: probabilities (n, c), or numbers (n,)."""
+        """Compute probabilities (n, c), or numbers (n,)."""
 
     @abstractmethod
     def left_out(self, head: Head) -> NDArray[np.float64]:
@@ -111,60 +120,31 @@ class Task(ABC, Generic[Head]):
         ids: tuple[str, ...],
         outputs: NDArray[np.float64],
         quarantined: tuple[Quarantined, ...],
-    ) -> Any:
-        """Answers for people, with the names of the images."""
+    ) -> Answers:
+        """Put outputs together with the names of the images."""
 
     @abstractmethod
     def codes_of(self, labels: NDArray[Any]) -> NDArray[Any]:
-        """Codes of labels to compare with, (n,) or (n, c).
+        """Return codes of labels to compare with, (n,) or (n, c).
 
         Raises
         ------
         DataError
-            If the model knows nothing of a label.
+            If the model does not know a label.
         """
 
     @abstractmethod
     def evaluate(
-        self,
-        codes: NDArray[Any],
-        outputs: NDArray[np.float64],
-        *,
-        costs: Costs | None = None,
-        thresholds: Mapping[Any, float] | None = None,
-    ) -> Any:
-        """Compare outputs, and what is decided by them, with the truth."""
-
-    def compare(
-        self,
-        labels: NDArray[Any] | None,
-        outputs: NDArray[np.float64],
-        *,
-        costs: Costs | None = None,
-        thresholds: Mapping[Any, float] | None = None,
-    ) -> Any:
-        """Compare outputs with labels."""
-        if labels is None:
-            raise DataError("these images have no labels to compare with")
-        return self.evaluate(self.codes_of(labels), outputs, costs=costs, thresholds=thresholds)
-
-    def require(self, allowed: tuple[TaskName, ...], what: str) -> None:
-        """Refuse what this kind of labels has no use for.
-
-        Raises
-        ------
-        DataError
-            Naming `what` and the task.
-        """
-        if self.name not in allowed:
-            raise DataError(f"{what} for {' and '.join(allowed)}, and this model does {self.name}")
+        self, codes: NDArray[Any], outputs: NDArray[np.float64], rule: DecisionRule
+    ) -> TaskEvaluation:
+        """Compare outputs, and what a rule decides by them, with the truth."""
 
 
 def codes_among(
     labels: Iterable[object],  # (n,)
     classes: NDArray[Any],  # (c,)
 ) -> NDArray[np.intp]:  # (n,)
-    """Positions of labels among classes, both compared as text.
+    """Return positions of labels among classes, both compared as text.
 
     Raises
     ------
@@ -194,3 +174,17 @@ def labels_of(labelled: Features | ImageSet) -> NDArray[Any]:  # (n,)
         what = "features" if isinstance(labelled, Features) else "images"
         raise DataError(f"these {what} have no labels: training needs one label per image")
     return labelled.labels
+
+
+def most_probable(
+    P: NDArray[np.float64],  # (n, c)
+    classes: NDArray[Any],  # (c,)
+    k: int,
+) -> list[list[dict[str, Any]]]:
+    """Return the k most probable classes of each image: label and probability, best first."""
+    order = np.argsort(-P, axis=1, kind="stable")[:, :k]
+    names, values = classes.tolist(), P.tolist()
+    return [
+        [{"label": names[j], "probability": values[i][j]} for j in row]
+        for i, row in enumerate(order.tolist())
+    ]

@@ -5,24 +5,21 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from toptune.decisions.costs import Costs, threshold_vector
+from toptune.decisions.costs import Costs
+from toptune.decisions.rule import DecisionRule
 from toptune.errors import DataError, DataWarning
 from toptune.evaluation.multilabel import LabelEvaluation, evaluate_labels
 from toptune.features import Features
 from toptune.images import ImageSet, Quarantined
 from toptune.images.labels import as_text, set_of
 from toptune.kernel import KernelClassifier, Rows
-from toptune.kernel.estimators import Kernel
-from toptune.tasks.base import Targets, Task, codes_among, labels_of
-
-#: From which probability on a label is taken to be there.
-THRESHOLD = 0.5
+from toptune.tasks.base import Targets, Task, codes_among, labels_of, most_probable
 
 
 @dataclass(frozen=True)
@@ -59,7 +56,7 @@ class LabelPredictions:
         Parameters
         ----------
         costs : None
-            There are none for several labels; a threshold says the same.
+            There are none for several labels; a threshold has the same effect.
         thresholds : mapping, optional
             Label to the probability from which on it is decided, instead of 0.5.
 
@@ -68,39 +65,20 @@ class LabelPredictions:
         DataError
             If costs are given, or thresholds cannot be used.
         """
-        return decide_labels(self.probabilities, self.classes, costs, thresholds)
+        return self.apply(DecisionRule(costs=costs, thresholds=thresholds))
+
+    def apply(self, rule: DecisionRule) -> NDArray[np.intp]:
+        """Decide by a rule, which may have thresholds: indicators of labels, (n, c)."""
+        rule.check(self.classes, "multilabel")
+        return rule.indicators(self.probabilities, self.classes)
 
     def names(self, decided: NDArray[np.intp]) -> list[list[Any]]:
-        """Names of labels decided for each image."""
+        """Return the names of labels decided for each image."""
         return [self.classes[row > 0].tolist() for row in decided]
 
     def top(self, k: int) -> list[list[dict[str, Any]]]:
         """Return the k most probable labels of each image: label and probability, best first."""
-        order = np.argsort(-self.probabilities, axis=1, kind="stable")[:, :k]
-        names, P = self.classes.tolist(), self.probabilities.tolist()
-        return [
-            [{"label": names[j], "probability": P[i][j]} for j in row]
-            for i, row in enumerate(order.tolist())
-        ]
-
-
-def decide_labels(
-    P: NDArray[np.float64],  # (n, c)
-    classes: NDArray[Any],  # (c,)
-    costs: Costs | None,
-    thresholds: Mapping[Any, float] | None,
-) -> NDArray[np.intp]:  # (n, c)
-    """Return indicators of labels that reach their threshold, 0.5 where none is given."""
-    if costs is not None:
-        raise DataError(
-            "costs are for classification: with several labels per image give a threshold of each; "
-            "it is c / (c + m) where deciding wrongly costs c and missing costs m"
-        )
-    t = np.full(len(classes), THRESHOLD)
-    if thresholds is not None:
-        given = threshold_vector(thresholds, classes)
-        t = np.where(np.isnan(given), t, given)
-    return (t <= P).astype(np.intp)
+        return most_probable(self.probabilities, self.classes, k)
 
 
 class Multilabel(Task[KernelClassifier]):
@@ -141,59 +119,28 @@ class Multilabel(Task[KernelClassifier]):
                 f"labels that a single image has, or all of them: {', '.join(lone)}; nothing can "
                 "be learned of them from leave-one-out",
                 DataWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
         return Targets(classes, codes, codes)
 
     @classmethod
-    def new_head(
+    def calibrated(
         cls,
-        *,
-        kernel: Kernel,
-        bandwidth: float | Literal["auto"],
-        penalty: float | Literal["auto"],
-        n_centers: int | Literal["auto"],
-        class_weight: dict[Any, float] | Literal["balanced"] | None,
-        feature_groups: Sequence[int],
-        random_state: int,
-    ) -> KernelClassifier:
-        """Classifier with one column per label, not fitted yet."""
-        if class_weight is not None:
-            raise ValueError(
-                f"class_weight is for classification, got {class_weight!r} with several labels per "
-                "image: choose a threshold of each label instead"
-            )
-        return KernelClassifier(
-            kernel=kernel,
-            bandwidth=bandwidth,
-            penalty=penalty,
-            n_centers=n_centers,
-            feature_groups=feature_groups,
-            random_state=random_state,
-        )
-
-    @classmethod
-    def of_head(
-        cls,
-        head: KernelClassifier,
-        classes: NDArray[Any],
-        codes: NDArray[Any],
-        groups: NDArray[np.str_] | None,
+        classes: NDArray[Any],  # (c,)
+        scores: NDArray[Any],  # (n, c), by leave-one-out
+        codes: NDArray[Any],  # (n, c)
     ) -> Multilabel:
-        """Task of a fitted head: each label's probabilities follow its leave-one-out scores."""
-        curves = [
-            logistic_curve(scores, present)
-            for scores, present in zip(head.loo_decision_function_.T, codes.T, strict=True)
-        ]
+        """Fit the curve of each label to leave-one-out scores."""
+        curves = [logistic_curve(s, present) for s, present in zip(scores.T, codes.T, strict=True)]
         slopes, intercepts = np.array(curves).T
         return cls(classes, slopes, intercepts)
 
     def outputs(self, head: KernelClassifier, rows: Rows) -> NDArray[np.float64]:
-        """Probabilities of the labels, (n, c)."""
+        """Compute probabilities of the labels, (n, c)."""
         return self._probabilities(head.decision_function(rows))
 
     def left_out(self, head: KernelClassifier) -> NDArray[np.float64]:
-        """Probabilities for every training sample by the model fitted without it, (n, c)."""
+        """Return probabilities of every training sample by the model fitted without it, (n, c)."""
         return self._probabilities(head.loo_decision_function_)
 
     def _probabilities(self, scores: NDArray[Any]) -> NDArray[np.float64]:
@@ -206,7 +153,7 @@ class Multilabel(Task[KernelClassifier]):
         outputs: NDArray[np.float64],
         quarantined: tuple[Quarantined, ...],
     ) -> LabelPredictions:
-        """Probabilities with the names of the images."""
+        """Put probabilities together with the names of the images."""
         return LabelPredictions(ids, self.classes, outputs, quarantined)
 
     def codes_of(self, labels: NDArray[Any]) -> NDArray[np.intp]:
@@ -216,23 +163,18 @@ class Multilabel(Task[KernelClassifier]):
         return _indicators(sets, self.classes)
 
     def evaluate(
-        self,
-        codes: NDArray[Any],
-        outputs: NDArray[np.float64],
-        *,
-        costs: Costs | None = None,
-        thresholds: Mapping[Any, float] | None = None,
+        self, codes: NDArray[Any], outputs: NDArray[np.float64], rule: DecisionRule
     ) -> LabelEvaluation:
-        """Compare probabilities, and what is decided by them, with the true labels."""
-        decided = decide_labels(outputs, self.classes, costs, thresholds)
-        return evaluate_labels(codes, outputs, decided, self.classes)
+        """Compare probabilities, and what a rule decides by them, with the true labels."""
+        rule.check(self.classes, "multilabel")
+        return evaluate_labels(codes, outputs, rule.indicators(outputs, self.classes), self.classes)
 
 
 def logistic_curve(
     scores: NDArray[Any],  # (n,)
     present: NDArray[Any],  # (n,), 0 or 1
 ) -> tuple[float, float]:
-    """Slope a and intercept b of the probability 1 / (1 + exp(-a s - b)) of a label.
+    """Fit slope a and intercept b of the probability 1 / (1 + exp(-a s - b)) of a label.
 
     Platt 1999, Probabilistic Outputs for Support Vector Machines: the likelihood is greatest for
     targets moved a little towards each other, as if one more sample of either kind had been seen,

@@ -5,20 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from toptune.decisions.costs import Costs
 from toptune.decisions.prediction_sets import conformal_quantile
+from toptune.decisions.rule import DecisionRule
 from toptune.errors import DataError
 from toptune.evaluation.regression import NumberEvaluation, evaluate_numbers
 from toptune.features import Features
 from toptune.images import ImageSet, Quarantined
 from toptune.images.labels import as_text
 from toptune.kernel import KernelRegressor, Rows
-from toptune.kernel.estimators import Kernel
 from toptune.tasks.base import Targets, Task, labels_of
 
 #: Of the intervals that are shown.
@@ -59,7 +59,11 @@ class NumberPredictions:
         DataError
             If some are given.
         """
-        refuse_decisions(costs, thresholds)
+        return self.apply(DecisionRule(costs=costs, thresholds=thresholds))
+
+    def apply(self, rule: DecisionRule) -> NDArray[np.float64]:
+        """Return the values; the rule must be empty."""
+        rule.check(np.empty(0), "regression")
         return self.values
 
     def intervals(self, coverage: float = COVERAGE) -> NDArray[np.float64]:
@@ -84,13 +88,6 @@ class NumberPredictions:
         """
         reach = conformal_quantile(self.errors, coverage, groups=self.groups)
         return np.stack([self.values - reach, self.values + reach], axis=1)
-
-
-def refuse_decisions(costs: Costs | None, thresholds: Mapping[Any, float] | None) -> None:
-    """Refuse costs and thresholds, which say nothing about numbers."""
-    if costs is not None or thresholds is not None:
-        what = "costs are" if costs is not None else "thresholds are"
-        raise DataError(f"{what} for classes, and this model predicts numbers")
 
 
 class Regression(Task[KernelRegressor]):
@@ -120,47 +117,12 @@ class Regression(Task[KernelRegressor]):
             )
         return Targets(np.empty(0), y, y)
 
-    @classmethod
-    def new_head(
-        cls,
-        *,
-        kernel: Kernel,
-        bandwidth: float | Literal["auto"],
-        penalty: float | Literal["auto"],
-        n_centers: int | Literal["auto"],
-        class_weight: dict[Any, float] | Literal["balanced"] | None,
-        feature_groups: Sequence[int],
-        random_state: int,
-    ) -> KernelRegressor:
-        """Regressor that is not fitted yet."""
-        if class_weight is not None:
-            raise ValueError(f"class_weight is for classification, got {class_weight!r}")
-        return KernelRegressor(
-            kernel=kernel,
-            bandwidth=bandwidth,
-            penalty=penalty,
-            n_centers=n_centers,
-            feature_groups=feature_groups,
-            random_state=random_state,
-        )
-
-    @classmethod
-    def of_head(
-        cls,
-        head: KernelRegressor,
-        classes: NDArray[Any],
-        codes: NDArray[Any],
-        groups: NDArray[np.str_] | None,
-    ) -> Regression:
-        """Task of a fitted head: its leave-one-out errors tell the width of intervals."""
-        return cls(np.abs(codes - head.loo_predictions_), groups)
-
     def outputs(self, head: KernelRegressor, rows: Rows) -> NDArray[np.float64]:
-        """Predictions, (n,)."""
+        """Predict, (n,)."""
         return head.predict(rows)
 
     def left_out(self, head: KernelRegressor) -> NDArray[np.float64]:
-        """Prediction for every training sample by the model fitted without it, (n,)."""
+        """Return the prediction of every training sample by the model fitted without it, (n,)."""
         return head.loo_predictions_
 
     def predictions(
@@ -169,28 +131,23 @@ class Regression(Task[KernelRegressor]):
         outputs: NDArray[np.float64],
         quarantined: tuple[Quarantined, ...],
     ) -> NumberPredictions:
-        """Numbers with the names of the images."""
+        """Put numbers together with the names of the images."""
         return NumberPredictions(ids, outputs, self.errors, self.groups, quarantined)
 
     def codes_of(self, labels: NDArray[Any]) -> NDArray[np.float64]:
-        """Numbers, (n,)."""
+        """Return numbers, (n,)."""
         return _numbers(labels, ())
 
     def evaluate(
-        self,
-        codes: NDArray[Any],
-        outputs: NDArray[np.float64],
-        *,
-        costs: Costs | None = None,
-        thresholds: Mapping[Any, float] | None = None,
+        self, codes: NDArray[Any], outputs: NDArray[np.float64], rule: DecisionRule
     ) -> NumberEvaluation:
         """Compare predictions with the true numbers."""
-        refuse_decisions(costs, thresholds)
+        rule.check(self.classes, "regression")
         return evaluate_numbers(codes, outputs)
 
 
 def _numbers(labels: NDArray[Any], ids: Sequence[str]) -> NDArray[np.float64]:  # (n,)
-    """Numbers that labels stand for; the first that is none is named, with its image if known."""
+    """Read numbers from labels; the first that is none is named, with its image if known."""
     out = np.empty(len(labels))
     for i, text in enumerate(as_text(labels).tolist()):
         try:

@@ -43,7 +43,7 @@ def test_one_cell_is_what_the_whole_way_gives_for_a_covered_picture(
     found = tuner.explain([picture], label="cat", cells=8)
     by_hand = picture.copy()
     by_hand[100:120, 40:60] = np.rint(picture.mean(axis=(0, 1)))  # row 5, column 2 of 20 pixels
-    features = tuner._extract(from_arrays([picture, by_hand]))
+    features = tuner.extract(from_arrays([picture, by_hand]))
     scores = tuner.head_.decision_function(tuner.normalizer_.transform(features.X))
     column = tuner.classes_.tolist().index("cat")
     signs = 1.0 if column == 1 else -1.0  # of two classes, the score is that of the second
@@ -95,7 +95,7 @@ def test_another_class_can_be_asked_for(tuner: TopTuner, face_files: Path) -> No
 def test_labels_that_are_numbers(faces: dict[str, np.ndarray], tiny_name: str) -> None:
     images = [face[:, ::step] for face in faces.values() for step in (1, -1)]
     tuner = TopTuner(backbone=tiny_name, layers="last", cache=None)
-    tuner.fit(images=images, labels=np.array([3, 3, 7, 7]))
+    tuner.fit(images, labels=np.array([3, 3, 7, 7]))
     found = tuner.explain([images[0]], label="7", cells=2)
     assert (found.label, found.predicted) == (7, 3)
     json.dumps(found.to_dict())

@@ -168,7 +168,7 @@ class Fitting:
                 f"the learning rate cannot be chosen on so few images and is {self.rates[0]:g}: "
                 f"{error}",
                 DataWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
             return np.arange(len(self.codes)), None
         start = time.perf_counter()

@@ -110,7 +110,7 @@ def decode_images(
                 pixels[i - len(faults)] = result
             advance(1)
     kept = quarantine(images, faults)
-    warn_of_quarantine(images, kept, stacklevel=3)
+    warn_of_quarantine(images, kept, stacklevel=4)
     return Decoded(pixels[: len(kept)], kept, time.perf_counter() - start)
 
 

@@ -82,7 +82,7 @@ def audit(
         task = chosen_task(model.task, images.label_kind).name
         if task != "classification":
             raise DataError(f"an audit is for classification, not {task}")
-    extracted = {split: model._extract(images) for split, images in parts.items()}
+    extracted = {split: model.extract(images) for split, images in parts.items()}
     features = _joined(list(extracted.values()))
     model.fit_features(features)
     listed = [image for split in parts for image in _audited(parts[split], extracted[split], split)]
@@ -93,13 +93,13 @@ def audit(
         for split, found in extracted.items()
         for item in (*parts[split].quarantined, *found.quarantined)
     )
-    P = model.head_.probabilities(model.head_.loo_decision_function_)
+    P = model.loo_proba_
     suspects, n_suspects = _suspects(model, P, features, listed, max_suspects)
     return Audit(
         n=len(listed),
         classes=model.classes_.tolist(),
         splits=splits,
-        loo_accuracy=model.loo_.accuracy,
+        loo_accuracy=model.loo_.score,
         suspects=suspects,
         n_suspects=n_suspects,
         weak_evidence=weak_evidence(P, model.codes_),
@@ -161,7 +161,7 @@ def _suspects(
     found = suspected_labels(P, model.codes_)
     index, scores = found.index[found.confident], found.score[found.confident]
     listed = index[:limit]
-    rows, _ = model.head_.kernel_space(model._rows(features))
+    rows, _ = model.head_.kernel_space(model.model_.rows(features.X))
     near = nearest_rows(rows, listed, NEIGHBOURS)[0] if len(listed) else ()
     suspects = tuple(
         SuspectedImage(

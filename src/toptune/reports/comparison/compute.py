@@ -25,7 +25,7 @@ from toptune.images import (
 from toptune.reports.comparison.fine_tuning import Announce, FineTuning
 from toptune.reports.comparison.result import Comparison, MethodOutcome
 from toptune.reports.html.text import duration
-from toptune.reports.learning_curve import measured_curve, predicted_labels
+from toptune.reports.learning_curve import measured_curve
 from toptune.runtime.energy import EnergyMeter
 from toptune.runtime.memory import peak_memory, reset_peak_memory
 from toptune.tasks import check_classes, training_labels
@@ -105,9 +105,9 @@ def compare(
     tuner = TopTuner(backbone=backbone, cache=None, random_state=random_state)
     features, top = _top_tuned(tuner, parts.train)
     start = time.perf_counter()
-    seen = tuner._extract(parts.test)
+    seen = tuner.extract(parts.test)
     _check_tests(seen.labels, seen.groups)
-    predicted = predicted_labels(tuner, seen)
+    predicted = tuner.model_.predicted_labels(seen)
     accuracy = float((predicted == seen.labels).mean())
     top = replace(top, accuracy=accuracy, predict_seconds=time.perf_counter() - start)
     cost = duration(top.total_seconds)
@@ -152,10 +152,9 @@ def _top_tuned(tuner: TopTuner, images: ImageSet) -> tuple[Features, MethodOutco
     reset_peak_memory()
     with EnergyMeter() as meter:
         start = time.perf_counter()
-        _, engine = tuner._network()
-        engine.prepare()
+        tuner.prepare()
         loading = time.perf_counter() - start
-        features = tuner._extract(images)
+        features = tuner.extract(images)
         tuner.fit_features(features)
     seconds = {"load": loading, **tuner.seconds_}
     return features, MethodOutcome(float("nan"), seconds, 0.0, peak_memory(), meter.kwh)

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,9 +16,8 @@ from toptune.evaluation.classification import Evaluation
 from toptune.evaluation.intervals import share_interval
 from toptune.evaluation.label_errors import suspected_labels, weak_evidence
 from toptune.features import Features
-from toptune.images import Images, ImageSet, Quarantined, image_files
+from toptune.images import Images, ImageSet, Quarantined, image_files, images_to_compare
 from toptune.kernel import Rows
-from toptune.model.image_classifier import images_to_compare
 from toptune.reports.learning_curve import LearningCurve, left_out_labels, measured_curve
 from toptune.reports.model.result import Disagreement, FeatureMap, Report
 from toptune.runtime.energy import EnergyMeter
@@ -88,7 +87,7 @@ def build_report(
     NotKeptError
         If there is no data, and leave-one-out of a model that was changed is not known.
     """
-    tuner._check_for_classes("a report is")
+    tuner.check_fitted("a report is")
     folders = tuner.provenance_.get("image_folders", []) if image_folders is None else image_folders
     left_out, unknown = _left_out(tuner, folders)
     if data is not None:
@@ -144,7 +143,7 @@ def _left_out(
 ) -> tuple[_Measured | None, str]:
     """Training images by the models fitted without them; or why that is not known."""
     try:
-        proba = tuner.head_.probabilities(tuner.head_.loo_decision_function_)
+        proba = tuner.loo_proba_
     except NotKeptError as error:
         return None, str(error)
     codes, groups = tuner.codes_, tuner.groups_
@@ -154,7 +153,8 @@ def _left_out(
         return None if file is None else str(file)
 
     aside = tuner.quarantined_
-    return _Measured(tuner.loo_, tuner.ids_, codes, proba, groups, aside, file_of), ""
+    loo = cast("Evaluation", tuner.loo_)
+    return _Measured(loo, tuner.ids_, codes, proba, groups, aside, file_of), ""
 
 
 def _on_data(
@@ -166,8 +166,8 @@ def _on_data(
     with EnergyMeter() as meter:
         start = time.perf_counter()
         images = images_to_compare(data, labels, split=split).with_text_labels()
-        features = tuner._extract(images)
-        evaluation = tuner.evaluate_features(features)
+        features = tuner.extract(images)
+        evaluation = cast("Evaluation", tuner.evaluate_features(features))
         seconds = time.perf_counter() - start
     place = {str(label): code for code, label in enumerate(tuner.classes_.tolist())}
     names = [] if features.labels is None else features.labels.tolist()
@@ -181,7 +181,7 @@ def _on_data(
         evaluation,
         features.ids,
         np.array([place[name] for name in names]),
-        tuner._proba(features),
+        tuner.model_.outputs(features),
         features.groups,
         features.quarantined,
         file_of,
@@ -265,10 +265,8 @@ def _curve(
             "the model holds the features of its centers only, and the files of the training "
             "images are not where they were"
         )
-    if test is None:
-        answers = left_out_labels(tuner)
-    else:
-        answers = tuner.classes_[tuner._proba(test).argmax(axis=1)]
+    model = tuner.model_
+    answers = left_out_labels(model) if test is None else model.predicted_labels(test)
     try:
         return measured_curve(tuner, features, test, answers.astype(np.str_)), ""
     except DataError as error:  # parts of the images that no model can be fitted on
@@ -343,5 +341,5 @@ def training_features(
     if len(files) < len(tuner.ids_):
         return None
     paths = tuple(str(files[name]) for name in tuner.ids_)
-    found = tuner._extract(ImageSet(tuner.ids_, paths, names, groups=tuner.groups_), strict=True)
+    found = tuner.extract(ImageSet(tuner.ids_, paths, names, groups=tuner.groups_), strict=True)
     return replace(found, quarantined=())
