@@ -8,6 +8,7 @@ The study is studies/main; what the benchmarks leave lies in benchmarks/results.
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 
 import common
@@ -16,7 +17,7 @@ from toptune_study.frames import Method, score_table
 from toptune_study.inference import bootstrap_interval
 from toptune_study.records import RECORDS, RESULTS
 from toptune_study.report import interval_text, open_study
-from toptune_study.summary import Missing, Summary
+from toptune_study.summary import Missing, Summary, attempt
 from toptune_study.tables import Table, method_title, shown
 
 HERE = Path(__file__).parent
@@ -156,7 +157,7 @@ def study_text(study: Path) -> str:
     methods = [
         *summary.heads(),
         *([summary.last] if summary.has(summary.last) else []),
-        *([] if isinstance(summary.full, Missing) else [summary.full]),
+        *(m for m in [attempt(lambda: summary.full)] if isinstance(m, Method)),
     ]
     return (
         f"A study of {provenance.done:,} training processes on {len(summary.datasets)} data sets. "
@@ -166,11 +167,12 @@ def study_text(study: Path) -> str:
 
 def headline_sentence(summary: Summary) -> str:
     """Compare top-tuning with fine-tuning of all weights."""
-    versus, times, full = summary.versus_full, summary.times_full, summary.full
+    versus = attempt(lambda: summary.versus_full)
+    times = attempt(lambda: summary.times_full)
     title = method_title(summary.reference, summary)
-    if isinstance(versus, Missing) or isinstance(times, Missing) or isinstance(full, Missing):
+    if isinstance(versus, Missing) or isinstance(times, Missing):
         return f"Top-tuning is the {title}."
-    given = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in full.settings)
+    given = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in summary.full.settings)
     ratio = interval_text(times.interval, 1, "range").rstrip("; ")
     return (
         f"Top-tuning ({title}) against fine-tuning all weights of the same network"
@@ -186,10 +188,11 @@ def headline_sentence(summary: Summary) -> str:
 
 def other_ways(summary: Summary) -> str:
     """List what other ways to fine-tune gave, each on the data sets that it was run on."""
-    lines = []
+    lines, full = [], attempt(lambda: summary.full)
     for method in summary.tuned:
-        versus, times = summary.versus(method), summary.times(method)
-        if method == summary.full or isinstance(versus, Missing) or isinstance(times, Missing):
+        versus = attempt(partial(summary.versus, method))
+        times = attempt(partial(summary.times, method))
+        if method == full or isinstance(versus, Missing) or isinstance(times, Missing):
             continue
         between = interval_text(versus.interval, 100, "points range").rstrip("; ")
         lines.append(

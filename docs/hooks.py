@@ -17,6 +17,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         **{uri: (ROOT / path).read_text(encoding="utf-8") for path, uri in PROJECT.items()},
     }
     for script in scripts():
-        output = run(script)
+        output = outputs()[script]
         pages[page_of(script)] = gallery_page(script, output)
         for figure in output["figures"]:
             content = (BUILT / figure).read_bytes()
@@ -235,44 +236,47 @@ def page_of(script: Path) -> str:
     return f"gallery/{script.stem.removeprefix('plot_')}.md"
 
 
-def run(script: Path) -> dict[str, Any]:
-    """Run a script, unless nothing has changed since; return its printed text and figures."""
-    digest = hashlib.sha256()
-    for path in (script, *sorted((ROOT / "src" / "toptune").rglob("*.py"))):
-        digest.update(path.read_bytes())
+@cache
+def outputs() -> dict[Path, dict[str, Any]]:
+    """Run the scripts, except those of which nothing has changed since; return what each gave.
+
+    All run in one process: importing the libraries takes longer than most of the scripts.
+    """
+    code = b"".join(path.read_bytes() for path in sorted((ROOT / "src/toptune").rglob("*.py")))
+    digests = {s: hashlib.sha256(s.read_bytes() + code).hexdigest() for s in scripts()}
     BUILT.mkdir(parents=True, exist_ok=True)
-    record = BUILT / f"{script.stem}.json"
-    if record.is_file():
-        known: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
-        if known["digest"] == digest.hexdigest():
-            return known
-    print(f"running {script.name}", file=sys.stderr)
+    stale = [s for s in scripts() if read_record(s).get("digest") != digests[s]]
     environment = {**os.environ, "MPLBACKEND": "agg", "TOPTUNE_CACHE": str(BUILT / "cache")}
-    done = subprocess.run(
-        [sys.executable, "-c", RUNNER, str(script), str(BUILT)],
-        capture_output=True,
-        text=True,
-        cwd=GALLERY,
-        env=environment,
-    )
-    if done.returncode:
-        raise PluginError(f"{script.name} failed:\n{done.stderr}")
-    figures = sorted(p.name for p in BUILT.glob(f"{script.stem}-*.png"))
-    output = {"digest": digest.hexdigest(), "printed": done.stdout, "figures": figures}
-    record.write_text(json.dumps(output), encoding="utf-8")
-    return output
+    command = [sys.executable, "-c", RUNNER, str(BUILT), *(f"{s}:{digests[s]}" for s in stale)]
+    if stale and subprocess.run(command, cwd=GALLERY, env=environment).returncode:
+        raise PluginError("a script of the gallery failed, see above")
+    return {s: read_record(s) for s in scripts()}
+
+
+def read_record(script: Path) -> dict[str, Any]:
+    record = BUILT / f"{script.stem}.json"
+    return json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
 
 
 RUNNER = """
-import runpy, sys
+import contextlib, io, json, runpy, sys, time
 from pathlib import Path
-script, folder = Path(sys.argv[1]), Path(sys.argv[2])
-for old in folder.glob(f"{script.stem}-*.png"):
-    old.unlink()
-runpy.run_path(str(script), run_name="__main__")
 import matplotlib.pyplot as plt
-for number in plt.get_fignums():
-    plt.figure(number).savefig(folder / f"{script.stem}-{number}.png", dpi=110, bbox_inches="tight")
+
+folder = Path(sys.argv[1])
+for argument in sys.argv[2:]:
+    path, _, digest = argument.rpartition(":")
+    script, start, printed = Path(path), time.perf_counter(), io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        runpy.run_path(path, run_name="__main__")
+    figures = []
+    for number in plt.get_fignums():
+        figures.append(f"{script.stem}-{number}.png")
+        plt.figure(number).savefig(folder / figures[-1], dpi=110, bbox_inches="tight")
+    plt.close("all")
+    output = {"digest": digest, "printed": printed.getvalue(), "figures": figures}
+    (folder / f"{script.stem}.json").write_text(json.dumps(output))
+    print(f"{script.name}: {time.perf_counter() - start:.1f} s", file=sys.stderr)
 """
 
 
@@ -306,7 +310,7 @@ def gallery_index() -> str:
     ]
     for script in scripts():
         title, _, _ = parts(script)
-        figures = run(script)["figures"]
+        figures = outputs()[script]["figures"]
         picture = f"![{title}]({figures[0]})" if figures else ""
         page = posixpath.basename(page_of(script))
         lines += ["", f"[{picture} {title}]({page})"]

@@ -13,7 +13,7 @@ import pandas as pd
 
 from toptune.reports.html.drawing import INK, MUTED, PAPER, RULE, canvas, legend
 from toptune_study.frames import Method
-from toptune_study.summary import Missing, Summary
+from toptune_study.summary import Missing, Summary, attempt
 from toptune_study.tables import method_title, short_title
 
 if TYPE_CHECKING:
@@ -56,11 +56,9 @@ def _rows(axes: Axes, names: Sequence[str]) -> None:
     axes.grid(axis="y", visible=False)
 
 
-def _accuracy(summary: Summary) -> Figure | Missing:
+def _accuracy(summary: Summary) -> Figure:
     """Accuracy on each data set, in the order of what top-tuning gains over fine-tuning."""
-    if isinstance(summary.scores, Missing):
-        return summary.scores
-    versus, scores = summary.versus_full, summary.scores.scores
+    scores, versus = summary.scores.scores, attempt(lambda: summary.versus_full)
     # Data sets that fine-tuning has not seen yet come last.
     gain = scores.iloc[:, 0] if isinstance(versus, Missing) else versus.differences
     scores = scores.loc[(-gain.reindex(scores.index)).sort_values(kind="stable").index]
@@ -87,11 +85,9 @@ def _accuracy(summary: Summary) -> Figure | Missing:
         return figure
 
 
-def _ranks(summary: Summary) -> Figure | Missing:
+def _ranks(summary: Summary) -> Figure:
     """Critical-difference diagram of heads on the same features."""
     found = summary.ranking
-    if isinstance(found, Missing):
-        return found
     from scikit_posthocs import critical_difference_diagram
 
     ranks = found.ranks.set_axis([method.head for method in found.ranks.index])
@@ -123,11 +119,9 @@ def _ranks(summary: Summary) -> Figure | Missing:
         return figure
 
 
-def _times(summary: Summary) -> Figure | Missing:
+def _times(summary: Summary) -> Figure:
     """How many times longer fine-tuning trains, by data set."""
     found = summary.times_full
-    if isinstance(found, Missing):
-        return found
     ratios = found.seconds["ratio"].sort_values(ascending=False, kind="stable")
     with canvas(8, 1.1 + 0.235 * len(ratios)) as (figure, axes):
         if found.interval is not None:
@@ -179,11 +173,9 @@ def _labels_at_ends(axes: Axes, x: float, ends: list[tuple[float, str, str]]) ->
         )
 
 
-def _sizes(summary: Summary) -> Figure | Missing:
+def _sizes(summary: Summary) -> Figure:
     """Accuracy against the part of the training images, a line a head."""
     found = summary.sizes
-    if isinstance(found, Missing):
-        return found
     sizes: list[float] = found.table.columns.tolist()
     with canvas(8, 4.2) as (figure, axes):
         ends = []
@@ -202,11 +194,9 @@ def _sizes(summary: Summary) -> Figure | Missing:
         return figure
 
 
-def _backbones(summary: Summary) -> Figure | Missing:
+def _backbones(summary: Summary) -> Figure:
     """Accuracy against the network, a line for each head and layers."""
     found = summary.backbones
-    if isinstance(found, Missing):
-        return found
     names: list[str] = found.table.columns.tolist()
     with canvas(8, 3.8) as (figure, axes):
         ends = []
@@ -222,11 +212,9 @@ def _backbones(summary: Summary) -> Figure | Missing:
         return figure
 
 
-def _cost(summary: Summary) -> Figure | Missing:
+def _cost(summary: Summary) -> Figure:
     """Mean accuracy against seconds of training, methods on the same data sets."""
     found = summary.costs
-    if isinstance(found, Missing):
-        return found
     with canvas(8, 4.8) as (figure, axes):
         for method, row in found.table.iterrows():
             axes.plot(

@@ -14,6 +14,7 @@ import hashlib
 import html
 import re
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -27,7 +28,7 @@ from toptune_study.frames import records_frame
 from toptune_study.inference import Interval
 from toptune_study.plan import PLAN, read_plan
 from toptune_study.records import read_records, write_results
-from toptune_study.summary import Missing, Summary
+from toptune_study.summary import Missing, Summary, attempt
 from toptune_study.tables import Format, Table, all_tables, shown
 
 REPORT = "report"
@@ -189,7 +190,7 @@ class _Picture:
 def _pictures(summary: Summary) -> dict[str, _Picture | Missing]:
     found: dict[str, _Picture | Missing] = {}
     for name, (draw, title) in FIGURES.items():
-        figure = draw(summary)
+        figure = attempt(partial(draw, summary))
         if isinstance(figure, Missing):
             found[name] = figure
             continue
@@ -208,7 +209,8 @@ def headline(summary: Summary, provenance: Provenance) -> list[dict[str, str]]:
         (f"{provenance.done:,}", "training processes", f"{len(summary.methods)} methods"),
         (str(len(summary.datasets)), "data sets", extent),
     ]
-    versus, times = summary.versus_full, summary.times_full
+    versus = attempt(lambda: summary.versus_full)
+    times = attempt(lambda: summary.times_full)
     if isinstance(versus, Missing):
         cards.append(("–", "points against fine-tuning", versus.why))
     else:

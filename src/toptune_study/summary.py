@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, wraps
-from typing import Any, ParamSpec, TypeVar
+from functools import cached_property, partial
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -46,7 +46,6 @@ ORDER = (
     *("logistic", "ridge", "svc", "knn", "centroid"),
     *("full", "lp-ft", "last-block", "head-only"),
 )
-P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -57,21 +56,18 @@ class Missing:
     why: str
 
 
-def or_missing(function: Callable[P, T | Missing]) -> Callable[P, T | Missing]:
-    """Wrap a function: a DataError, what is wrong with the records, becomes a `Missing`."""
-
-    @wraps(function)
-    def attempt(*args: P.args, **options: P.kwargs) -> T | Missing:
-        try:
-            return function(*args, **options)
-        except DataError as error:
-            return Missing(str(error))
-
-    return attempt
+def attempt(function: Callable[[], T]) -> T | Missing:
+    """Call a function; a DataError, what is wrong with the records, becomes a `Missing`."""
+    try:
+        return function()
+    except DataError as error:
+        return Missing(str(error))
 
 
 class Summary:
     """The comparisons of a report, each computed when it is asked for.
+
+    One whose records are not there raises a DataError, which says why.
 
     Parameters
     ----------
@@ -118,12 +114,12 @@ class Summary:
         return has_cells(self.frame, method)
 
     @property
-    def full(self) -> Method | Missing:
+    def full(self) -> Method:
         """Fine-tuning of all weights."""
         for method in self.tuned:
             if method.head == "full" and self.has(method):
                 return method
-        return Missing(f"no records of fine-tuning all weights of {self.backbone} yet")
+        raise DataError(f"no records of fine-tuning all weights of {self.backbone} yet")
 
     def heads(self, layers: str = "auto") -> list[Method]:
         """Heads on the same features of the main network, all training images."""
@@ -133,67 +129,56 @@ class Summary:
     @property
     def main(self) -> list[Method]:
         """Methods shown data set by data set."""
-        full = [] if isinstance(self.full, Missing) else [self.full]
-        return [m for m in (self.reference, self.last, *full) if self.has(m)]
+        full = attempt(lambda: self.full)
+        methods = (self.reference, self.last, full)
+        return [m for m in methods if isinstance(m, Method) and self.has(m)]
 
-    @or_missing
-    def versus(self, other: Method | Missing) -> MethodDifference | Missing:
+    def versus(self, other: Method) -> MethodDifference:
         """Top-tuning minus another method."""
-        if isinstance(other, Missing):
-            return other
         return compare_methods(self.frame, self.reference, other)
 
     @cached_property
-    def versus_full(self) -> MethodDifference | Missing:
+    def versus_full(self) -> MethodDifference:
         """Top-tuning minus fine-tuning of all weights."""
         return self.versus(self.full)
 
     @cached_property
     def differences(self) -> list[MethodDifference | Missing]:
         """Top-tuning minus every other head, minus the last layer, minus fine-tuning."""
-        last: Method | Missing = self.last
-        if not self.has(self.last):
-            last = Missing("no records of the head on the last layer yet")
         others = [m for m in self.heads() if m != self.reference]
-        tuned: list[Method | Missing] = [m for m in self.tuned if self.has(m)]
-        if isinstance(self.full, Missing):
-            tuned.append(self.full)
-        return [self.versus(method) for method in (*others, last, *tuned)]
+        tuned = [m for m in self.tuned if self.has(m)]
+        found = [attempt(partial(self.versus, method)) for method in (*others, self.last, *tuned)]
+        if not self.has(self.last):
+            found[len(others)] = Missing("no records of the head on the last layer yet")
+        full = attempt(lambda: self.full)
+        return [*found, full] if isinstance(full, Missing) else found
 
-    @or_missing
-    def times(self, slow: Method | Missing) -> TimeRatio | Missing:
+    def times(self, slow: Method) -> TimeRatio:
         """How many times longer than top-tuning another method trains."""
-        return slow if isinstance(slow, Missing) else time_ratio(self.frame, slow, self.reference)
+        return time_ratio(self.frame, slow, self.reference)
 
     @cached_property
-    def times_full(self) -> TimeRatio | Missing:
+    def times_full(self) -> TimeRatio:
         """How many times longer fine-tuning of all weights trains."""
         return self.times(self.full)
 
     @cached_property
-    @or_missing
-    def images(self) -> dict[str, PairedDifference] | Missing:
+    def images(self) -> dict[str, PairedDifference]:
         """Top-tuning minus fine-tuning on each data set, over its test images."""
-        full = self.full
-        if isinstance(full, Missing):
-            return full
-        return image_differences(self.frame, self.reference, full)
+        return image_differences(self.frame, self.reference, self.full)
 
     @cached_property
-    @or_missing
-    def ranking(self) -> Ranking | Missing:
+    def ranking(self) -> Ranking:
         """Heads on the same features of many layers, ranked."""
         return rank_methods(score_table(self.frame, self.heads()).scores)
 
     @cached_property
-    @or_missing
-    def scores(self) -> ScoreTable | Missing:
+    def scores(self) -> ScoreTable:
         """Accuracy of the main methods on each data set, for the seeds they share there."""
         return score_table(self.frame, self.main)
 
     @cached_property
-    @or_missing
-    def costs(self) -> Means | Missing:
+    def costs(self) -> Means:
         """Accuracy and seconds of methods (rows) on the data sets of the main ones."""
         names = score_table(self.frame, self.main).scores.dropna().index
         heads = [m for layers in ("auto", "last") for m in self.heads(layers)]
@@ -208,8 +193,7 @@ class Summary:
         return Means(table.reindex(kept), len(scores))
 
     @cached_property
-    @or_missing
-    def sizes(self) -> Means | Missing:
+    def sizes(self) -> Means:
         """Accuracy of heads against the part of the training images."""
         known = {m: set(self.done.loc[self.done["method"] == m, "size"]) for m in self.heads()}
         sizes: list[float] = sorted(set().union(*known.values()))
@@ -221,8 +205,7 @@ class Summary:
         )
 
     @cached_property
-    @or_missing
-    def backbones(self) -> Means | Missing:
+    def backbones(self) -> Means:
         """Accuracy of heads against the network."""
         lines: dict[tuple[str, str], list[str]] = {}
         for m in sorted(self.methods, key=lambda m: (order_of(m)[:2], m.backbone)):
@@ -239,8 +222,7 @@ class Summary:
         return mean_curves({b: table.set_axis(columns, axis=1) for b, table in tables.items()})
 
     @cached_property
-    @or_missing
-    def leave_one_out(self) -> LeaveOneOutBias | Missing:
+    def leave_one_out(self) -> LeaveOneOutBias:
         """Leave-one-out against test accuracy of top-tuning."""
         return leave_one_out_bias(self.frame, self.reference)
 

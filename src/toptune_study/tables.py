@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
+from toptune.errors import DataError
 from toptune_study.analysis import Means, energy_totals, mean_seconds
 from toptune_study.frames import Method, score_table
 from toptune_study.inference import TIE, Interval
-from toptune_study.summary import Missing, Summary, or_missing
+from toptune_study.summary import Missing, Summary, attempt
 
 Format = Literal[
     "text", "count", "score", "points", "p", "seconds", "ratio", "number", "points range", "range"
@@ -162,7 +164,7 @@ def _at(found: tuple[str, float]) -> str:
 
 def _mean_differences(summary: Summary) -> dict[str, float]:
     """Return top-tuning minus fine-tuning on each data set, means over seeds, points."""
-    found = summary.versus_full
+    found = attempt(lambda: summary.versus_full)
     return {} if isinstance(found, Missing) else (100 * found.differences).to_dict()
 
 
@@ -180,11 +182,11 @@ def _methods(summary: Summary) -> Table:
             None,
         ]
         if method != summary.reference:
-            versus = summary.versus(method)
+            versus = attempt(partial(summary.versus, method))
             if not isinstance(versus, Missing):
                 row[3:6] = 100 * versus.mean, _points(versus.interval), len(versus.differences)
         if method.layers is None:
-            times = summary.times(method)
+            times = attempt(partial(summary.times, method))
             row[7] = None if isinstance(times, Missing) else times.geometric_mean
         rows.append(row)
     return Table(
@@ -201,20 +203,16 @@ def _methods(summary: Summary) -> Table:
     )
 
 
-@or_missing
-def _datasets(summary: Summary) -> Table | Missing:
-    if isinstance(summary.scores, Missing):
-        return summary.scores
+def _datasets(summary: Summary) -> Table:
     scores, seeds = summary.scores.scores, summary.scores.seeds.max(axis=1)
-    images = {} if isinstance(summary.images, Missing) else summary.images
-    times = summary.times_full
+    images, times = attempt(lambda: summary.images), attempt(lambda: summary.times_full)
     ratios = {} if isinstance(times, Missing) else times.seconds["ratio"].to_dict()
     whole = summary.done[summary.done["size"] == 1.0].drop_duplicates("dataset", keep="last")
     counts = whole.set_index("dataset")[["n_classes", "n_train", "n_test"]].astype(int)
     mean = _mean_differences(summary)
     rows = []
     for name, values in scores.iterrows():
-        found = images.get(str(name))
+        found = None if isinstance(images, Missing) else images.get(str(name))
         rows.append(
             (
                 name,
@@ -271,10 +269,8 @@ def _differences(summary: Summary) -> Table:
     )
 
 
-def _ranks(summary: Summary) -> Table | Missing:
+def _ranks(summary: Summary) -> Table:
     found = summary.ranking
-    if isinstance(found, Missing):
-        return found
     p = "p < 0.001" if found.p_value < 0.001 else f"p = {found.p_value:.3f}"
     return Table(
         "Mean ranks of heads on the same features of many layers",
@@ -286,10 +282,8 @@ def _ranks(summary: Summary) -> Table | Missing:
     )
 
 
-def _times(summary: Summary) -> Table | Missing:
+def _times(summary: Summary) -> Table:
     found = summary.times_full
-    if isinstance(found, Missing):
-        return found
     q1, q2, q3 = found.quartiles
     return Table(
         "Seconds of training, from image files to the trained classifier",
@@ -301,10 +295,8 @@ def _times(summary: Summary) -> Table | Missing:
     )
 
 
-def _losses(summary: Summary) -> Table | Missing:
+def _losses(summary: Summary) -> Table:
     images = summary.images
-    if isinstance(images, Missing):
-        return images
     mean = _mean_differences(summary)
     lost = sorted((value, name) for name, value in mean.items() if value < -100 * TIE)
     return Table(
@@ -328,9 +320,7 @@ def _losses(summary: Summary) -> Table | Missing:
     )
 
 
-def _curves(title: str, found: Means | Missing) -> Table | Missing:
-    if isinstance(found, Missing):
-        return found
+def _curves(title: str, found: Means) -> Table:
     points = [f"{100 * p:g} %" if isinstance(p, float) else str(p) for p in found.table.columns]
     return Table(
         title,
@@ -340,10 +330,8 @@ def _curves(title: str, found: Means | Missing) -> Table | Missing:
     )
 
 
-def _leave_one_out(summary: Summary) -> Table | Missing:
+def _leave_one_out(summary: Summary) -> Table:
     found = summary.leave_one_out
-    if isinstance(found, Missing):
-        return found
     bias, absolute = 100 * found.bias, 100 * found.mean_absolute
     return Table(
         "Leave-one-out minus test accuracy of top-tuning, points",
@@ -352,11 +340,11 @@ def _leave_one_out(summary: Summary) -> Table | Missing:
     )
 
 
-def _energy(summary: Summary) -> Table | Missing:
+def _energy(summary: Summary) -> Table:
     totals = energy_totals(summary.frame)
     known = totals[totals["known"] > 0]
     if known.empty:
-        return Missing("no record has an estimate of its energy")
+        raise DataError("no record has an estimate of its energy")
     known = known.loc[[m for m in summary.methods if m in known.index]]
     return Table(
         "Estimated energy of the training processes",
@@ -368,10 +356,10 @@ def _energy(summary: Summary) -> Table | Missing:
     )
 
 
-def _failures(summary: Summary) -> Table | Missing:
+def _failures(summary: Summary) -> Table:
     failed = summary.frame[summary.frame["failed"]]
     if failed.empty:
-        return Missing("no cell failed")
+        raise DataError("no cell failed")
     names = failed.assign(method=[method.name for method in failed["method"]])
     counts = names.groupby(["dataset", "method", "error"]).size()
     return Table(
@@ -381,19 +369,30 @@ def _failures(summary: Summary) -> Table | Missing:
     )
 
 
+def _sizes(summary: Summary) -> Table:
+    return _curves("Accuracy against the part of the training images", summary.sizes)
+
+
+def _backbones(summary: Summary) -> Table:
+    return _curves("Accuracy against the network", summary.backbones)
+
+
+#: Tables by name: what makes each.
+TABLES = {
+    "methods": _methods,
+    "datasets": _datasets,
+    "differences": _differences,
+    "ranks": _ranks,
+    "times": _times,
+    "fine-tuning-wins": _losses,
+    "sizes": _sizes,
+    "backbones": _backbones,
+    "leave-one-out": _leave_one_out,
+    "energy": _energy,
+    "failures": _failures,
+}
+
+
 def all_tables(summary: Summary) -> dict[str, Table | Missing]:
     """Return all tables of a report by name."""
-    parts = "Accuracy against the part of the training images"
-    return {
-        "methods": _methods(summary),
-        "datasets": _datasets(summary),
-        "differences": _differences(summary),
-        "ranks": _ranks(summary),
-        "times": _times(summary),
-        "fine-tuning-wins": _losses(summary),
-        "sizes": _curves(parts, summary.sizes),
-        "backbones": _curves("Accuracy against the network", summary.backbones),
-        "leave-one-out": _leave_one_out(summary),
-        "energy": _energy(summary),
-        "failures": _failures(summary),
-    }
+    return {name: attempt(partial(make, summary)) for name, make in TABLES.items()}

@@ -364,21 +364,18 @@ def test_fit_network_that_is_not_here_is_named(
 # ------------------------------------------------------------------------------------ disk full
 
 
-def test_fit_disk_full_leaves_the_old_file(
+def test_no_space_for_the_model(
     toptune: Toptune, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "m.toptune"
     out.write_text("precious")
-    opened = os.open
 
-    def full(path: Any, *arguments: Any, **options: Any) -> int:
-        if str(path).startswith(str(out)):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return opened(path, *arguments, **options)
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(os, "open", full)
+    monkeypatch.setattr("toptune.runtime.tensor_file.tempfile.mkstemp", full)
     done = toptune("fit", tree, "-o", out, "--overwrite", "--json")
-    assert names(done.error, out, "No space left on device")
+    assert done.error == f"cannot write {out}: No space left on device"
     assert done.out == ""
     assert out.read_text() == "precious"
 
