@@ -25,7 +25,6 @@ KNOWN: dict[str, set[str]] = {
         "src/toptune/tuner.py",
     },
     "private doors": {
-        "src/toptune/features/taps.py: _buffers",
         "src/toptune/kernel/changing.py: _border",
         "src/toptune/kernel/changing.py: _center_rows",
         "src/toptune/kernel/changing.py: _changed",

@@ -38,7 +38,7 @@ def outputs(backbone: Backbone) -> np.ndarray:
         ("efficientnet_lite2", 260, 0.890),
     ],
 )
-def test_embedded_networks(name: str, size: int, crop_pct: float) -> None:
+def test_load_backbone_embedded_has_size_and_crop(name: str, size: int, crop_pct: float) -> None:
     backbone = load_backbone(name)
     assert backbone.architecture == f"tf_{name}"
     assert backbone.layers == {"last": 1280}
@@ -52,9 +52,7 @@ def test_embedded_networks(name: str, size: int, crop_pct: float) -> None:
     assert not any(p.requires_grad for p in backbone.module.parameters())
 
 
-def test_a_file_gives_the_features_of_the_network_it_was_saved_from(
-    tiny: Backbone, tiny_file: Path
-) -> None:
+def test_load_backbone_file_gives_the_same_features(tiny: Backbone, tiny_file: Path) -> None:
     source = timm.create_model("test_resnet")
     source.load_state_dict(load_file(tiny_file))
     x = torch.rand(2, 3, 160, 160, generator=torch.Generator().manual_seed(0))
@@ -63,14 +61,16 @@ def test_a_file_gives_the_features_of_the_network_it_was_saved_from(
     np.testing.assert_array_equal(outputs(tiny), expected.detach().numpy())
 
 
-def test_a_pth_file_is_as_good(tiny: Backbone, tiny_file: Path, tmp_path: Path) -> None:
+def test_load_backbone_pth_file_equals_safetensors(
+    tiny: Backbone, tiny_file: Path, tmp_path: Path
+) -> None:
     torch.save({"state_dict": load_file(tiny_file)}, tmp_path / "tiny.pth")
     other = load_backbone(f"test_resnet={tmp_path / 'tiny.pth'}")
     assert other.weights_sha256 == tiny.weights_sha256
     assert other.spec() == tiny.spec()
 
 
-def test_the_weights_hash_changes_with_one_value(
+def test_hash_tensors_one_value_changed_differs(
     tiny: Backbone, tiny_file: Path, tmp_path: Path
 ) -> None:
     tensors = load_file(tiny_file)
@@ -82,9 +82,7 @@ def test_the_weights_hash_changes_with_one_value(
     assert other.spec()["architecture"] == tiny.spec()["architecture"]
 
 
-def test_the_weights_hash_does_not_depend_on_the_order_in_the_file(
-    tiny: Backbone, tiny_file: Path, tmp_path: Path
-) -> None:
+def test_hash_tensors_other_order_is_equal(tiny: Backbone, tiny_file: Path, tmp_path: Path) -> None:
     # A .pth file keeps the order of its tensors.
     turned = dict(reversed(load_file(tiny_file).items()))
     torch.save(turned, tmp_path / "turned.pth")
@@ -93,7 +91,7 @@ def test_the_weights_hash_does_not_depend_on_the_order_in_the_file(
     assert backbones.hash_tensors(turned) == backbones.hash_tensors(load_file(tiny_file))
 
 
-def test_the_same_weights_in_another_architecture_have_another_spec(lite0: Backbone) -> None:
+def test_backbone_spec_other_architecture_differs(lite0: Backbone) -> None:
     """The two padding variants of EfficientNet have the same tensors."""
     module = timm.create_model("efficientnet_lite0", num_classes=0)
     module.load_state_dict(lite0.module.state_dict())
@@ -102,7 +100,7 @@ def test_the_same_weights_in_another_architecture_have_another_spec(lite0: Backb
     assert other.spec() != lite0.spec()
 
 
-def test_a_folder_saved_by_timm(tmp_path: Path) -> None:
+def test_load_backbone_timm_folder_is_loaded(tmp_path: Path) -> None:
     torch.manual_seed(1)
     module = timm.create_model("test_resnet", num_classes=7)
     save_for_hf(module, tmp_path / "net", safe_serialization=True)
@@ -115,7 +113,7 @@ def test_a_folder_saved_by_timm(tmp_path: Path) -> None:
     assert backbone.spec() == same.spec()
 
 
-def test_a_folder_with_arguments_that_change_the_network(tmp_path: Path) -> None:
+def test_load_backbone_folder_with_arguments_names_them(tmp_path: Path) -> None:
     module = timm.create_model("test_resnet", act_layer="silu")
     save_for_hf(module, tmp_path / "net", safe_serialization=True, model_args={"act_layer": "silu"})
     backbone = load_backbone(f"local-dir:{tmp_path / 'net'}")
@@ -157,7 +155,7 @@ def bad_file(kind: str, tiny_file: Path, folder: Path) -> Path:
         ("shape", "it has other shapes for tensors 'layer2.0.conv1.weight'"),
     ],
 )
-def test_a_file_that_does_not_do_is_named(
+def test_load_backbone_unfit_file_is_named(
     kind: str, message: str, tiny_file: Path, tmp_path: Path
 ) -> None:
     path = bad_file(kind, tiny_file, tmp_path)
@@ -173,7 +171,7 @@ class _Malicious:
         return (Path.touch, (self.victim,))
 
 
-def test_a_pickle_is_never_executed(tmp_path: Path) -> None:
+def test_load_backbone_pickle_is_not_executed(tmp_path: Path) -> None:
     victim = tmp_path / "executed"
     for writer in (lambda obj, file: pickle.dump(obj, file, protocol=2), torch.save):
         path = tmp_path / "evil.pth"
@@ -193,7 +191,7 @@ def test_a_pickle_is_never_executed(tmp_path: Path) -> None:
         ("resnet18.no_such_tag", "no pretrained weights for 'resnet18.no_such_tag'; it has: .*a1"),
     ],
 )
-def test_names_that_mean_nothing(name: str, message: str) -> None:
+def test_load_backbone_unknown_name_raises(name: str, message: str) -> None:
     with pytest.raises(BackboneError, match=message):
         load_backbone(name)
 
@@ -202,7 +200,7 @@ def test_names_that_mean_nothing(name: str, message: str) -> None:
     "fault",
     ["no JSON", "no object", "no text", "unknown", "another", "no weights", "cut", "other shapes"],
 )
-def test_a_damaged_folder_is_named(fault: str, tmp_path: Path) -> None:
+def test_load_backbone_damaged_folder_is_named(fault: str, tmp_path: Path) -> None:
     save_for_hf(timm.create_model("test_resnet"), tmp_path / "net", safe_serialization=True)
     config, weights = tmp_path / "net" / "config.json", tmp_path / "net" / "model.safetensors"
     described = json.loads(config.read_text())
@@ -254,7 +252,7 @@ def put_into(cache: Path) -> None:
     reference.write_text("0" * 40)
 
 
-def test_offline_a_timm_name_without_weights_says_how_to_provide_them(hub_cache: Path) -> None:
+def test_load_backbone_offline_without_weights_tells_the_ways(hub_cache: Path) -> None:
     with pytest.raises(BackboneError) as caught:
         load_backbone(HUB_NAME)
     text = str(caught.value)
@@ -265,7 +263,7 @@ def test_offline_a_timm_name_without_weights_says_how_to_provide_them(hub_cache:
     assert "\n" not in text
 
 
-def test_without_a_connection_it_fails_at_once(
+def test_load_backbone_without_connection_fails_at_once(
     hub_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def unreachable(*args: Any, **named: Any) -> None:
@@ -279,9 +277,7 @@ def test_without_a_connection_it_fails_at_once(
         load_backbone(HUB_NAME)
 
 
-def test_weights_in_the_hubs_cache_are_used_offline_and_listed(
-    hub_cache: Path, tmp_path: Path
-) -> None:
+def test_load_backbone_hub_cache_is_used_offline(hub_cache: Path, tmp_path: Path) -> None:
     assert HUB_NAME not in {row.name for row in list_backbones() if row.available}
     put_into(hub_cache)
     backbone = load_backbone(HUB_NAME)
@@ -292,7 +288,7 @@ def test_weights_in_the_hubs_cache_are_used_offline_and_listed(
     assert (row.n_features, row.input_size) == (backbone.n_features, (160, 160))
 
 
-def test_a_damaged_file_in_the_hubs_cache_is_an_error(hub_cache: Path) -> None:
+def test_load_backbone_damaged_hub_file_raises(hub_cache: Path) -> None:
     put_into(hub_cache)
     (path,) = hub_cache.rglob("model.safetensors")
     path.write_bytes(path.read_bytes()[:500])
@@ -300,14 +296,14 @@ def test_a_damaged_file_in_the_hubs_cache_is_an_error(hub_cache: Path) -> None:
         load_backbone(HUB_NAME)
 
 
-def test_any_repository_in_the_hubs_cache_may_be_named(hub_cache: Path) -> None:
+def test_load_backbone_any_cached_repository_is_loaded(hub_cache: Path) -> None:
     put_into(hub_cache)
     named, other = load_backbone(HUB_NAME), load_backbone(f"hf-hub:timm/{HUB_NAME}")
     assert other.weights_sha256 == named.weights_sha256
     assert other.architecture == named.architecture
 
 
-def test_the_list_starts_with_the_default_and_shows_what_is_missing(hub_cache: Path) -> None:
+def test_list_backbones_default_comes_first(hub_cache: Path) -> None:
     rows = list_backbones()
     assert rows[0].name == "efficientnet_lite0"
     assert rows[0].note == "default"

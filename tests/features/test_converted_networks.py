@@ -41,7 +41,7 @@ def conversions(
     return found
 
 
-def test_a_converted_network_is_kept_and_used(
+def test_openvino_converted_network_is_kept_and_used(
     tiny: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = one(tiny, tmp_path)
@@ -53,7 +53,7 @@ def test_a_converted_network_is_kept_and_used(
 
 @pytest.mark.parametrize("length", [None, 0, 100])
 @pytest.mark.parametrize("part", ["network.xml", "network.bin"])
-def test_a_damaged_converted_network_is_replaced(
+def test_openvino_damaged_converted_network_is_replaced(
     part: str,
     length: int | None,
     tiny: Backbone,
@@ -75,7 +75,7 @@ def test_a_damaged_converted_network_is_replaced(
     assert list((tmp_path / "networks").iterdir()) == [folder]
 
 
-def test_another_network_or_batch_size_is_converted_for_itself(
+def test_openvino_other_network_or_batch_is_converted_anew(
     tiny: Backbone, tmp_path: Path, conversions: list[OpenVINOEngine]
 ) -> None:
     other = load_backbone(f"test_resnet={save_tiny(tmp_path / 'other.safetensors', seed=1)}")
@@ -89,7 +89,7 @@ def test_another_network_or_batch_size_is_converted_for_itself(
     assert len(list((tmp_path / "networks").iterdir())) == 3
 
 
-def test_two_may_convert_at_once(
+def test_openvino_two_conversions_at_once_succeed(
     tiny: Backbone,
     tmp_path: Path,
     conversions: list[OpenVINOEngine],
@@ -114,13 +114,13 @@ def test_two_may_convert_at_once(
 
 
 @pytest.mark.usefixtures("conversions")
-def test_a_cache_that_cannot_be_written_costs_only_time(tiny: Backbone, tmp_path: Path) -> None:
+def test_openvino_unwritable_cache_still_runs(tiny: Backbone, tmp_path: Path) -> None:
     (tmp_path / "networks").write_text("a file where the folder should be")
     assert one(tiny, tmp_path).shape == (1, tiny.n_features)
 
 
 @pytest.mark.usefixtures("conversions")
-def test_a_disk_that_fills_up_costs_only_time(
+def test_openvino_full_disk_still_runs(
     tiny: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(model: Any, path: Path, **named: Any) -> None:
@@ -132,7 +132,9 @@ def test_a_disk_that_fills_up_costs_only_time(
     assert list((tmp_path / "networks").iterdir()) == []
 
 
-def test_converting_says_nothing(lite0: Backbone, capfd: pytest.CaptureFixture[str]) -> None:
+def test_openvino_conversion_warns_of_nothing(
+    lite0: Backbone, capfd: pytest.CaptureFixture[str]
+) -> None:
     """SAME padding makes PyTorch's tracer warn, which nobody could mend."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")

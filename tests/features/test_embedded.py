@@ -69,7 +69,7 @@ def mean_loss(module: torch.nn.Module, statistics: Statistics) -> float:
 
 
 @pytest.mark.parametrize("name", list(EMBEDDED))
-def test_photographs_are_recognised(name: str) -> None:
+def test_load_embedded_photographs_are_recognised(name: str) -> None:
     """Wrong padding, normalisation or order of tensors would not get these right."""
     preprocessing = load_backbone(name).preprocessing
     module = load_embedded(name, num_classes=1000)
@@ -84,7 +84,7 @@ def test_photographs_are_recognised(name: str) -> None:
         assert -logsumexp(log_p[list(right)]) < 2, photograph
 
 
-def test_the_chosen_padding_and_normalisation_beat_the_others() -> None:
+def test_load_embedded_padding_and_normalisation_beat_others() -> None:
     """On 30 views of three photographs; docs/concepts.md has the evidence from 727 pictures."""
     chosen = load_embedded("efficientnet_lite0", num_classes=1000)
     symmetric = timm.create_model("efficientnet_lite0")
@@ -109,7 +109,7 @@ def fake_package(folder: Path, monkeypatch: pytest.MonkeyPatch, content: bytes) 
     monkeypatch.setitem(EMBEDDED, "efficientnet_lite0", fake)
 
 
-def test_another_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_load_embedded_changed_file_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = EMBEDDED["efficientnet_lite0"].path()
     assert path is not None
     content = bytearray(path.read_bytes())
@@ -120,7 +120,7 @@ def test_another_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         load_backbone("efficientnet_lite0")
 
 
-def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_load_embedded_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     known = dataclasses.replace(EMBEDDED["efficientnet_lite1"], package="no_such_package")
     monkeypatch.setitem(EMBEDDED, "efficientnet_lite1", known)
     assert "no_such_package" not in sys.modules
@@ -130,7 +130,7 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not row.available
 
 
-def test_an_architecture_with_other_tensors_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_load_embedded_other_architecture_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     known = dataclasses.replace(EMBEDDED["efficientnet_lite0"], architecture="tf_efficientnet_b0")
     monkeypatch.setitem(EMBEDDED, "efficientnet_lite0", known)
     with pytest.raises(BackboneError, match=r"timm .* is not supported"):

@@ -32,7 +32,7 @@ def built(kind: str, backbone: Backbone, networks: Path) -> Engine:
 
 @pytest.mark.parametrize("network", ["lite0", "tiny"])
 @pytest.mark.parametrize("kind", ["openvino", "torch"])
-def test_float32_engines_agree_with_the_module(
+def test_engine_float32_agrees_with_module(
     network: str,
     kind: str,
     networks: Path,
@@ -53,7 +53,7 @@ def test_float32_engines_agree_with_the_module(
 
 
 @pytest.mark.parametrize("kind", ["torch", pytest.param("openvino", marks=needs_bfloat16)])
-def test_bfloat16_stays_near_float32(
+def test_engine_bfloat16_is_near_float32(
     kind: str, lite0: Backbone, photographs: list[np.ndarray]
 ) -> None:
     # One image: PyTorch takes seconds for it where the processor has no bfloat16.
@@ -71,7 +71,7 @@ def test_bfloat16_stays_near_float32(
 
 @needs_cuda
 @pytest.mark.parametrize(("precision", "cosine"), [("float32", 0.9999), ("bfloat16", 0.995)])
-def test_cuda_agrees_with_the_cpu(
+def test_engine_cuda_agrees_with_cpu(
     precision: str, cosine: float, lite0: Backbone, photographs: list[np.ndarray]
 ) -> None:
     pixels = pixels_for(lite0, photographs)
@@ -82,7 +82,7 @@ def test_cuda_agrees_with_the_cpu(
 
 
 @pytest.mark.parametrize("kind", ["openvino", "torch"])
-def test_a_short_batch_gives_the_same_bits(kind: str, tiny: Backbone, networks: Path) -> None:
+def test_engine_short_batch_gives_the_same_bits(kind: str, tiny: Backbone, networks: Path) -> None:
     pixels = some_pixels(4)
     engine = built(kind, tiny, networks)
     whole, start = run(engine, pixels), run(engine, pixels[:2])
@@ -90,7 +90,7 @@ def test_a_short_batch_gives_the_same_bits(kind: str, tiny: Backbone, networks: 
     np.testing.assert_array_equal(start, whole[:2])
 
 
-def test_features_do_not_depend_on_neighbours_or_place_in_the_batch(
+def test_engine_features_do_not_depend_on_neighbours(
     lite0: Backbone, networks: Path, photographs: list[np.ndarray]
 ) -> None:
     pixels = pixels_for(lite0, photographs)  # 8 images
@@ -103,9 +103,7 @@ def test_features_do_not_depend_on_neighbours_or_place_in_the_batch(
 
 
 @pytest.mark.parametrize("kind", ["openvino", "torch"])
-def test_order_is_kept_and_batches_are_asked_for_one_by_one(
-    kind: str, tiny: Backbone, networks: Path
-) -> None:
+def test_engine_batches_are_lazy_and_in_order(kind: str, tiny: Backbone, networks: Path) -> None:
     engine = built(kind, tiny, networks)
     pixels = some_pixels(22)
     asked: list[int] = []
@@ -161,7 +159,9 @@ class WatchedRequest:
 
 
 @pytest.mark.parametrize("end", ["consumer stops", "source fails", "all done"])
-def test_nothing_is_left_in_flight(end: str, tiny: Backbone, networks: Path) -> None:
+def test_openvino_closed_early_leaves_nothing_in_flight(
+    end: str, tiny: Backbone, networks: Path
+) -> None:
     """A request that outlives its input reads memory that is no longer its own."""
     engine = OpenVINOEngine(tiny, batch_size=1, cache=networks)
     watched = engine.__dict__["_compiled"] = Watched(engine._compiled)
@@ -188,13 +188,13 @@ def test_nothing_is_left_in_flight(end: str, tiny: Backbone, networks: Path) -> 
 
 
 @pytest.mark.parametrize("kind", ["openvino", "torch"])
-def test_too_large_a_batch_is_refused(kind: str, tiny: Backbone, networks: Path) -> None:
+def test_engine_too_large_batch_raises(kind: str, tiny: Backbone, networks: Path) -> None:
     with pytest.raises(ValueError, match="a batch has 5 images, at most 4 fit"):
         list(built(kind, tiny, networks).run([some_pixels(5)]))
 
 
 @pytest.mark.parametrize("kind", ["openvino", "torch"])
-def test_a_prepared_engine_builds_nothing_later(
+def test_engine_prepared_builds_nothing_later(
     kind: str, tiny: Backbone, networks: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = built(kind, tiny, networks)
@@ -204,7 +204,7 @@ def test_a_prepared_engine_builds_nothing_later(
     assert rows.shape[0] == 1
 
 
-def test_nothing_is_built_for_no_batches(tiny: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_engine_no_batches_builds_nothing(tiny: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     """A second run finds everything in the cache."""
     monkeypatch.setattr(OpenVINOEngine, "_convert", lambda self: pytest.fail("converted"))
     for engine in (OpenVINOEngine(tiny), make_engine(tiny, precision="float32")):
@@ -212,7 +212,7 @@ def test_nothing_is_built_for_no_batches(tiny: Backbone, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("kind", ["openvino", "torch"])
-def test_no_batches_no_rows(kind: str, tiny: Backbone, networks: Path) -> None:
+def test_engine_no_batches_yields_nothing(kind: str, tiny: Backbone, networks: Path) -> None:
     assert list(built(kind, tiny, networks).run([])) == []
 
 
@@ -220,7 +220,7 @@ def test_no_batches_no_rows(kind: str, tiny: Backbone, networks: Path) -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="here CUDA would be chosen")
-def test_the_choice_without_cuda(tiny: Backbone) -> None:
+def test_make_engine_without_cuda_is_openvino(tiny: Backbone) -> None:
     engine = make_engine(tiny, precision="float32")
     assert (engine.name, engine.device, engine.precision) == ("OpenVINO", "cpu", "float32")
     capabilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
@@ -229,7 +229,7 @@ def test_the_choice_without_cuda(tiny: Backbone) -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="here CUDA would be chosen")
-def test_a_network_that_openvino_cannot_run_is_run_by_pytorch(
+def test_openvino_unconvertible_network_falls_back_on_pytorch(
     tiny: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def impossible(self: OpenVINOEngine) -> None:
@@ -247,7 +247,7 @@ def test_a_network_that_openvino_cannot_run_is_run_by_pytorch(
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="here CUDA would be chosen")
-def test_an_error_without_text_is_named_by_its_type(
+def test_openvino_error_without_text_names_its_type(
     tiny: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def impossible(self: OpenVINOEngine) -> None:
@@ -272,10 +272,10 @@ def test_make_engine_unknown_precision_is_named(tiny: Backbone) -> None:
         ("bfloat16", True, "bfloat16"),
     ],
 )
-def test_precision(wanted: str, has: bool, expected: str) -> None:
+def test_precision_auto_follows_processor(wanted: str, has: bool, expected: str) -> None:
     assert _precision(wanted, has_bfloat16=has) == expected
 
 
-def test_bfloat16_that_is_not_there_is_an_error() -> None:
+def test_precision_missing_bfloat16_raises() -> None:
     with pytest.raises(BackboneError, match="no bfloat16"):
         _precision("bfloat16", has_bfloat16=False)

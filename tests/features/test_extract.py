@@ -38,7 +38,7 @@ module = importlib.import_module("toptune.features.extract")
 
 
 @pytest.mark.parametrize("kind", ["torch", "openvino"])
-def test_rows_are_those_of_a_plain_loop(
+def test_extract_rows_equal_a_plain_loop(
     kind: str, tiny: Backbone, networks: Path, photo_files: Path
 ) -> None:
     """Reference: read, decode, normalise by the formula in float64, call the module, one by one."""
@@ -61,7 +61,7 @@ def test_rows_are_those_of_a_plain_loop(
     np.testing.assert_allclose(found.X, np.stack(expected), rtol=0, atol=tolerance * scale)
 
 
-def test_provenance_says_how_they_were_made(tiny: Backbone) -> None:
+def test_extract_provenance_names_network_and_engine(tiny: Backbone) -> None:
     found = extract(noise(3), tiny, engine=ToyEngine(tiny))
     assert found.provenance == {
         "backbone": tiny.name,
@@ -75,7 +75,7 @@ def test_provenance_says_how_they_were_made(tiny: Backbone) -> None:
 
 
 @pytest.mark.parametrize("n_workers", [1, 7])
-def test_order_and_labels_are_kept_when_threads_overtake_each_other(
+def test_extract_overtaking_threads_keep_order_and_labels(
     n_workers: int, tiny: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rng = np.random.default_rng(0)
@@ -97,7 +97,7 @@ def test_order_and_labels_are_kept_when_threads_overtake_each_other(
     assert found.labels.tolist() == labels
 
 
-def test_images_with_equal_content_are_computed_once(tiny: Backbone) -> None:
+def test_extract_equal_content_is_computed_once(tiny: Backbone) -> None:
     one, two = noise(2).sources
     engine = ToyEngine(tiny, batch_size=1)
     sources: list[ImageSource] = [one, two, one, np.array(one), one, two]
@@ -108,7 +108,7 @@ def test_images_with_equal_content_are_computed_once(tiny: Backbone) -> None:
     assert (found.X[0] != found.X[1]).any()
 
 
-def test_groups_of_images_stay_with_their_rows(tiny: Backbone) -> None:
+def test_extract_groups_stay_with_their_rows(tiny: Backbone) -> None:
     good, other = noise(2).sources
     sources: list[ImageSource] = [good, b"no image", other, b"text", good]
     groups = ["p1", "p1", "p2", "p3", None]
@@ -127,7 +127,7 @@ def test_groups_of_images_stay_with_their_rows(tiny: Backbone) -> None:
 # ------------------------------------------------------------------------------------- the cache
 
 
-def test_the_second_run_reads_the_cache_and_decodes_nothing(
+def test_extract_second_run_decodes_nothing(
     tiny: Backbone, photo_files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images = open_images(photo_files, labelled=False)
@@ -137,7 +137,7 @@ def test_the_second_run_reads_the_cache_and_decodes_nothing(
     same(extract(images, tiny, engine=refusing), first)
 
 
-def test_known_images_are_found_under_other_names(
+def test_extract_known_content_under_other_names_is_cached(
     tiny: Backbone, photo_files: Path, tmp_path: Path
 ) -> None:
     first = extract(open_images(photo_files, labelled=False), tiny, engine=ToyEngine(tiny))
@@ -149,7 +149,7 @@ def test_known_images_are_found_under_other_names(
     np.testing.assert_array_equal(again.X, np.roll(first.X, -1, axis=0))
 
 
-def test_one_new_image_costs_one_inference(tiny: Backbone, photo_files: Path) -> None:
+def test_extract_one_new_image_costs_one_inference(tiny: Backbone, photo_files: Path) -> None:
     old = open_images(photo_files, labelled=False)
     extract(old.subset(range(23)), tiny, engine=ToyEngine(tiny))
     engine = ToyEngine(tiny)
@@ -158,7 +158,7 @@ def test_one_new_image_costs_one_inference(tiny: Backbone, photo_files: Path) ->
     same(found, extract(old, tiny, engine=ToyEngine(tiny), cache=None))
 
 
-def test_a_changed_file_is_computed_again(tiny: Backbone, photo_files: Path) -> None:
+def test_extract_changed_file_is_computed_again(tiny: Backbone, photo_files: Path) -> None:
     images = open_images(photo_files, labelled=False)
     first = extract(images, tiny, engine=ToyEngine(tiny))
     Image.new("RGB", (30, 30), "red").save(photo_files / "07.jpg")
@@ -168,7 +168,7 @@ def test_a_changed_file_is_computed_again(tiny: Backbone, photo_files: Path) -> 
     assert [k for k in range(24) if (again.X[k] != first.X[k]).any()] == [7]
 
 
-def test_another_precision_has_its_own_rows(tiny: Backbone) -> None:
+def test_extract_other_precision_has_its_own_rows(tiny: Backbone) -> None:
     extract(noise(3), tiny, engine=ToyEngine(tiny))
     other = ToyEngine(tiny)
     other.precision = "bfloat16"
@@ -177,7 +177,7 @@ def test_another_precision_has_its_own_rows(tiny: Backbone) -> None:
     assert len(list((cache_dir() / "features").iterdir())) == 2
 
 
-def test_without_a_cache_nothing_is_written(tiny: Backbone) -> None:
+def test_extract_without_cache_writes_nothing(tiny: Backbone) -> None:
     for _ in range(2):
         engine = ToyEngine(tiny)
         extract(noise(3), tiny, engine=engine, cache=None)
@@ -185,13 +185,13 @@ def test_without_a_cache_nothing_is_written(tiny: Backbone) -> None:
     assert not cache_dir().exists()
 
 
-def test_a_folder_may_be_named(tiny: Backbone, tmp_path: Path) -> None:
+def test_extract_cache_folder_is_used(tiny: Backbone, tmp_path: Path) -> None:
     extract(noise(3), tiny, engine=ToyEngine(tiny), cache=tmp_path / "elsewhere")
     assert not cache_dir().exists()
     assert len(list((tmp_path / "elsewhere" / "features").iterdir())) == 1
 
 
-def test_a_damaged_cache_ends_the_run_and_is_named(tiny: Backbone) -> None:
+def test_extract_damaged_cache_raises(tiny: Backbone) -> None:
     extract(noise(3), tiny, engine=ToyEngine(tiny))
     (path,) = (cache_dir() / "features").iterdir()
     path.write_bytes(b"no database" * 1000)
@@ -201,7 +201,7 @@ def test_a_damaged_cache_ends_the_run_and_is_named(tiny: Backbone) -> None:
     assert len(extract(noise(3), tiny, engine=ToyEngine(tiny))) == 3
 
 
-def test_a_cache_of_another_width_is_not_mixed_up(tiny: Backbone) -> None:
+def test_extract_other_width_has_its_own_cache(tiny: Backbone) -> None:
     """A row of another length can only be damage, and is never returned."""
     images = noise(2)
     extract(images, tiny, engine=ToyEngine(tiny))
@@ -217,7 +217,7 @@ def test_a_cache_of_another_width_is_not_mixed_up(tiny: Backbone) -> None:
 
 
 @pytest.mark.parametrize("slow", ["network", "decoding"])
-def test_only_so_many_images_are_decoded_ahead(
+def test_extract_images_ahead_are_bounded(
     slow: str, tiny: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Memory does not grow with the number of images, whoever is the slower one."""
@@ -247,7 +247,7 @@ def test_only_so_many_images_are_decoded_ahead(
 
 
 @pytest.mark.parametrize(("progress", "shown"), [(None, False), (False, False), (True, True)])
-def test_progress(
+def test_extract_progress_advances_once_an_image(
     progress: bool | None,
     shown: bool,
     tiny: Backbone,

@@ -24,9 +24,7 @@ module = importlib.import_module("toptune.features.extract")
 
 
 @pytest.mark.parametrize("error", [RuntimeError("out of memory"), KeyboardInterrupt()])
-def test_what_was_computed_before_an_interruption_is_kept(
-    error: BaseException, tiny: Backbone
-) -> None:
+def test_extract_interrupted_keeps_computed_rows(error: BaseException, tiny: Backbone) -> None:
     images = noise(30)
     whole = extract(images, tiny, engine=ToyEngine(tiny), cache=None)
     with pytest.raises(type(error)):
@@ -37,7 +35,7 @@ def test_what_was_computed_before_an_interruption_is_kept(
     assert rest.n_images == 18
 
 
-def test_no_thread_is_left_after_an_interruption(tiny: Backbone) -> None:
+def test_extract_interrupted_leaves_no_thread(tiny: Backbone) -> None:
     with pytest.raises(KeyboardInterrupt):
         extract(noise(30), tiny, engine=ToyEngine(tiny, before=fail_at(1, KeyboardInterrupt())))
     assert not [t for t in threading.enumerate() if t.name.startswith("decode")]
@@ -54,7 +52,7 @@ extract(noise(200), tiny, engine=ToyEngine(tiny, before=wait(0.1)))
 """
 
 
-def test_a_killed_run_goes_on_where_it_stopped(tiny: Backbone) -> None:
+def test_extract_killed_goes_on_where_it_stopped(tiny: Backbone) -> None:
     here = str(Path(__file__).parent)
     job = subprocess.Popen([sys.executable, "-c", KILLED, here, tiny.name])
     try:
@@ -73,9 +71,7 @@ def test_a_killed_run_goes_on_where_it_stopped(tiny: Backbone) -> None:
     same(found, extract(noise(200), tiny, engine=ToyEngine(tiny), cache=None))
 
 
-def test_new_rows_are_stored_while_the_run_goes_on(
-    tiny: Backbone, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_extract_running_stores_new_rows(tiny: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_STORE_ROWS", 8)
     monkeypatch.setattr(module, "_STORE_SECONDS", 1e9)
     seen: list[int] = []
@@ -106,7 +102,9 @@ def faulty_tree(folder: Path) -> Path:
     return folder
 
 
-def test_what_cannot_be_read_is_set_aside_with_its_reason(tiny: Backbone, tmp_path: Path) -> None:
+def test_extract_unreadable_images_are_quarantined_with_reason(
+    tiny: Backbone, tmp_path: Path
+) -> None:
     images = open_images(faulty_tree(tmp_path / "data"))
     with pytest.warns(DataWarning) as caught:
         found = extract(images, tiny, engine=ToyEngine(tiny, batch_size=3))
@@ -130,7 +128,7 @@ def test_what_cannot_be_read_is_set_aside_with_its_reason(tiny: Backbone, tmp_pa
     assert all(warning.filename == __file__ for warning in caught)
 
 
-def test_the_first_frame_of_a_gif_is_taken(tiny: Backbone, tmp_path: Path) -> None:
+def test_extract_gif_takes_first_frame(tiny: Backbone, tmp_path: Path) -> None:
     frames = [Image.new("RGB", (40, 30), colour) for colour in ("red", "blue")]
     frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
     frames[0].save(tmp_path / "still.gif")
@@ -139,7 +137,7 @@ def test_the_first_frame_of_a_gif_is_taken(tiny: Backbone, tmp_path: Path) -> No
 
 
 @pytest.mark.skipif(os.name != "posix", reason="symbolic links need privileges on Windows")
-def test_faults_found_while_listing_come_first(tiny: Backbone, tmp_path: Path) -> None:
+def test_extract_listing_faults_come_first(tiny: Backbone, tmp_path: Path) -> None:
     (tmp_path / "zz link.png").symlink_to(tmp_path / "nowhere.png")
     (tmp_path / "a.png").write_bytes(b"\x89PNG but no more")
     Image.new("RGB", (30, 20)).save(tmp_path / "good.png")
@@ -151,7 +149,7 @@ def test_faults_found_while_listing_come_first(tiny: Backbone, tmp_path: Path) -
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may read everything")
-def test_a_file_without_permission_is_set_aside(tiny: Backbone, tmp_path: Path) -> None:
+def test_extract_forbidden_file_is_quarantined(tiny: Backbone, tmp_path: Path) -> None:
     for name in ("closed.png", "open.png"):
         Image.new("RGB", (30, 20)).save(tmp_path / name)
     (tmp_path / "closed.png").chmod(0)
@@ -160,7 +158,7 @@ def test_a_file_without_permission_is_set_aside(tiny: Backbone, tmp_path: Path) 
     assert found.quarantined == (Quarantined("closed.png", "permission denied"),)
 
 
-def test_a_file_that_vanishes_after_listing_is_set_aside(tiny: Backbone, photo_files: Path) -> None:
+def test_extract_vanished_file_is_quarantined(tiny: Backbone, photo_files: Path) -> None:
     images = open_images(photo_files, labelled=False)
     (photo_files / "03.jpg").unlink()
     with pytest.warns(DataWarning, match=r"1 image could not be read and is left out.*03.jpg"):
@@ -169,7 +167,7 @@ def test_a_file_that_vanishes_after_listing_is_set_aside(tiny: Backbone, photo_f
     assert len(found) == 23
 
 
-def test_features_that_are_not_finite_are_set_aside_and_not_kept(tiny: Backbone) -> None:
+def test_extract_not_finite_features_are_quarantined(tiny: Backbone) -> None:
     """The third image's features are NaN; the fifth has the same content."""
     a, b, c = noise(3).sources
 
@@ -192,9 +190,7 @@ def test_features_that_are_not_finite_are_set_aside_and_not_kept(tiny: Backbone)
     assert healthy.n_images == 1
 
 
-def test_strict_runs_end_at_the_first_fault_and_keep_what_was_done(
-    tiny: Backbone, tmp_path: Path
-) -> None:
+def test_extract_strict_raises_at_first_fault(tiny: Backbone, tmp_path: Path) -> None:
     images = open_images(faulty_tree(tmp_path / "data"))
     with pytest.raises(DataError, match=r"kept/cut.jpg: .*truncated.* in strict mode"):
         extract(images, tiny, engine=ToyEngine(tiny, batch_size=1), strict=True)
@@ -204,7 +200,7 @@ def test_strict_runs_end_at_the_first_fault_and_keep_what_was_done(
         extract(aside, tiny, engine=ToyEngine(tiny), strict=True)
 
 
-def test_nothing_readable_is_an_error(tiny: Backbone) -> None:
+def test_extract_nothing_readable_raises(tiny: Backbone) -> None:
     with pytest.raises(
         DataError, match="none of the 2 images can be read; the first, 'image-000000': empty file"
     ):

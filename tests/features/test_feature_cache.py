@@ -38,7 +38,7 @@ def rows(n: int, prefix: str = "", d: int = 8) -> list[tuple[bytes, np.ndarray]]
     ]
 
 
-def test_what_was_put_is_there_bit_for_bit_after_reopening(tmp_path: Path) -> None:
+def test_cache_reopened_gives_the_same_bits(tmp_path: Path) -> None:
     written = rows(30)
     with opened(tmp_path) as cache:
         cache.put(written[:10])
@@ -51,7 +51,7 @@ def test_what_was_put_is_there_bit_for_bit_after_reopening(tmp_path: Path) -> No
         assert cache.get(b"unknown") is None
 
 
-def test_another_spec_is_another_file(tmp_path: Path) -> None:
+def test_cache_other_spec_is_another_file(tmp_path: Path) -> None:
     (row,) = rows(1)
     with opened(tmp_path) as one, opened(tmp_path, {**SPEC, "precision": "bfloat16"}) as other:
         one.put([row])
@@ -77,7 +77,7 @@ with FeatureCache(sys.argv[2], spec={"network": "a"}, n_features=8) as cache:
 """
 
 
-def test_two_processes_writing_at_once_lose_nothing(tmp_path: Path) -> None:
+def test_cache_two_writing_processes_lose_nothing(tmp_path: Path) -> None:
     source = inspect.getsourcefile(FeatureCache)
     assert source is not None
     jobs = [
@@ -106,7 +106,7 @@ def test_two_processes_writing_at_once_lose_nothing(tmp_path: Path) -> None:
             np.testing.assert_array_equal(x, np.full(8, k))
 
 
-def test_threads_may_read_while_one_writes(tmp_path: Path) -> None:
+def test_cache_readers_beside_a_writer_succeed(tmp_path: Path) -> None:
     written = rows(200)
     with opened(tmp_path) as cache, ThreadPoolExecutor(4) as pool:
         jobs = [pool.submit(cache.put, [row]) for row in written]
@@ -119,7 +119,7 @@ def test_threads_may_read_while_one_writes(tmp_path: Path) -> None:
         assert len(cache) == 200
 
 
-def test_a_writer_waits_for_another_one(tmp_path: Path) -> None:
+def test_cache_second_writer_waits(tmp_path: Path) -> None:
     with opened(tmp_path) as cache:
         other = sqlite3.connect(cache.path, isolation_level=None, check_same_thread=False)
         other.execute("BEGIN IMMEDIATE")
@@ -133,7 +133,7 @@ def test_a_writer_waits_for_another_one(tmp_path: Path) -> None:
         other.close()
 
 
-def test_a_full_disk_is_an_error_and_spoils_nothing(tmp_path: Path) -> None:
+def test_cache_full_disk_raises_and_keeps_rows(tmp_path: Path) -> None:
     before = rows(5, d=1000)
     with opened(tmp_path, n_features=1000) as cache:
         cache.put(before)
@@ -151,7 +151,7 @@ def test_a_full_disk_is_an_error_and_spoils_nothing(tmp_path: Path) -> None:
         assert len(cache) == 55
 
 
-def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+def test_cache_damaged_file_is_named(tmp_path: Path) -> None:
     with opened(tmp_path) as cache:
         cache.put(rows(3))
         path = cache.path
@@ -160,7 +160,7 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
         opened(tmp_path)
 
 
-def test_damage_inside_the_file_is_named(tmp_path: Path) -> None:
+def test_cache_damaged_page_is_named(tmp_path: Path) -> None:
     with opened(tmp_path, n_features=1000) as cache:
         cache.put(rows(20, d=1000))
         path = cache.path
@@ -179,7 +179,7 @@ def test_damage_inside_the_file_is_named(tmp_path: Path) -> None:
         assert len(cache) == 0
 
 
-def test_a_file_cut_to_nothing_is_a_new_one(tmp_path: Path) -> None:
+def test_cache_empty_file_is_made_anew(tmp_path: Path) -> None:
     with opened(tmp_path) as cache:
         cache.put(rows(3))
         path = cache.path
@@ -193,7 +193,7 @@ def test_a_file_cut_to_nothing_is_a_new_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("stored", "numbers"), [(b"", "0"), (bytes(20), "5"), (bytes(33), "8.25"), ("a text", "1.5")]
 )
-def test_a_row_of_another_length_is_damage(
+def test_cache_row_of_other_length_raises(
     stored: bytes | str, numbers: str, tmp_path: Path
 ) -> None:
     with opened(tmp_path) as cache:
@@ -202,7 +202,7 @@ def test_a_row_of_another_length_is_damage(
             cache.get(b"x" * 32)
 
 
-def test_a_file_that_may_only_be_read_serves_what_it_has(tmp_path: Path) -> None:
+def test_cache_read_only_file_serves_rows(tmp_path: Path) -> None:
     (known,) = rows(1)
     with opened(tmp_path) as cache:
         cache.put([known])
@@ -212,9 +212,7 @@ def test_a_file_that_may_only_be_read_serves_what_it_has(tmp_path: Path) -> None
         np.testing.assert_array_equal(cache.get(known[0]), known[1])
 
 
-def test_a_file_that_is_locked_for_too_long_is_an_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_cache_locked_too_long_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("toptune.features.cache._PATIENCE", 0.05)
     with opened(tmp_path) as cache:
         other = sqlite3.connect(cache.path, isolation_level=None)
@@ -227,7 +225,7 @@ def test_a_file_that_is_locked_for_too_long_is_an_error(
         assert len(cache) == 1
 
 
-def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+def test_cache_impossible_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match=r"cannot use the feature cache .*: Not a directory"):
         opened(tmp_path / "file")
@@ -237,7 +235,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_without_permission_is_named(tmp_path: Path) -> None:
+def test_cache_forbidden_folder_is_named(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     try:
         with pytest.raises(StorageError, match="cannot use the feature cache"):
@@ -246,7 +244,7 @@ def test_a_folder_without_permission_is_named(tmp_path: Path) -> None:
         tmp_path.chmod(0o700)
 
 
-def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_cache_dir_follows_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TOPTUNE_CACHE", str(tmp_path / "here"))
     assert cache_dir() == tmp_path / "here"
     monkeypatch.setenv("TOPTUNE_CACHE", "~/mine")

@@ -10,7 +10,7 @@ from toptune.features.extract import in_range, pixel_features
 from toptune.images import from_arrays
 
 
-def test_features_are_those_of_the_extraction(tiny: Backbone) -> None:
+def test_pixel_features_equal_those_of_extract(tiny: Backbone) -> None:
     pixels = some_pixels(5)
     engine = TorchEngine(tiny, batch_size=2)
     whole = load_backbone(tiny.name, view="whole")  # does not change pixels of its own size
@@ -20,7 +20,7 @@ def test_features_are_those_of_the_extraction(tiny: Backbone) -> None:
     np.testing.assert_array_equal(found, expected)
 
 
-def test_what_is_too_large_for_half_precision_becomes_its_largest() -> None:
+def test_in_range_too_large_values_are_clipped() -> None:
     found = in_range(np.array([1e6, -1e6, 1.0], dtype=np.float32), np.float16)
     assert found.dtype == np.float16
     assert found.tolist() == [65504.0, -65504.0, 1.0]

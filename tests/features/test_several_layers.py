@@ -32,7 +32,7 @@ class Huge(ToyEngine):
         return x
 
 
-def test_the_type_follows_from_the_number_of_layers(tiny: Backbone, layered: Backbone) -> None:
+def test_backbone_dtype_follows_number_of_layers(tiny: Backbone, layered: Backbone) -> None:
     assert tiny.dtype == np.float32
     assert layered.dtype == np.float16
     images = noise(5)
@@ -44,13 +44,15 @@ def test_the_type_follows_from_the_number_of_layers(tiny: Backbone, layered: Bac
     np.testing.assert_array_equal(several.X[:, :96], one.X.astype(np.float16))
 
 
-def test_one_layer_by_name_stays_single(tiny_file: Path) -> None:
+def test_backbone_one_named_layer_is_float32(tiny_file: Path) -> None:
     backbone = load_backbone(f"test_resnet={tiny_file}", layers=["layer4:2x2"])
     assert extract(noise(2), backbone, engine=ToyEngine(backbone)).X.dtype == np.float32
 
 
 @pytest.mark.parametrize("build", [ToyEngine, Huge])
-def test_the_cache_gives_back_the_same_bits(build: type[ToyEngine], layered: Backbone) -> None:
+def test_extract_several_layers_cached_gives_the_same_bits(
+    build: type[ToyEngine], layered: Backbone
+) -> None:
     images, engine = noise(9), build(layered)
     first = extract(images, layered, engine=engine)
     again = extract(images, layered, engine=engine)
@@ -60,7 +62,7 @@ def test_the_cache_gives_back_the_same_bits(build: type[ToyEngine], layered: Bac
     assert cached_rows() == 9
 
 
-def test_the_network_itself_twice(layered: Backbone) -> None:
+def test_extract_several_layers_repeated_gives_the_same(layered: Backbone) -> None:
     from toptune.features import TorchEngine
 
     images = noise(3)
@@ -72,20 +74,20 @@ def test_the_network_itself_twice(layered: Backbone) -> None:
     np.testing.assert_allclose(first.X[:, :96], first.X[:, 96:], rtol=2**-10, atol=2**-14)
 
 
-def test_what_is_too_large_becomes_the_largest_number(layered: Backbone) -> None:
+def test_extract_several_layers_clips_too_large_values(layered: Backbone) -> None:
     found = extract(noise(2), layered, engine=Huge(layered))
     assert found.quarantined == ()
     expected = np.array([LARGEST, -LARGEST, LARGEST, -LARGEST, LARGEST, 0.0], dtype=np.float16)
     np.testing.assert_array_equal(found.X[:, :6], [expected] * 2)
 
 
-def test_one_layer_is_not_clipped(tiny: Backbone) -> None:
+def test_extract_one_layer_does_not_clip(tiny: Backbone) -> None:
     found = extract(noise(2), tiny, engine=Huge(tiny))
     np.testing.assert_array_equal(found.X[:, :6], [Huge.beyond] * 2)
 
 
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
-def test_what_is_not_finite_is_set_aside(value: float, layered: Backbone) -> None:
+def test_extract_several_layers_not_finite_is_quarantined(value: float, layered: Backbone) -> None:
     class Sick(ToyEngine):
         def features(self, pixels: np.ndarray) -> np.ndarray:
             x = super().features(pixels)
@@ -103,7 +105,7 @@ def test_what_is_not_finite_is_set_aside(value: float, layered: Backbone) -> Non
     assert cached_rows() == 2
 
 
-def test_a_cache_of_half_precision(tmp_path: Path) -> None:
+def test_cache_half_precision_round_trips(tmp_path: Path) -> None:
     x = np.array([1.0, -2.5, LARGEST, 6e-8], dtype=np.float16)
     spec = {"network": "a"}
     with FeatureCache(tmp_path, spec=spec, n_features=4, dtype=np.float16) as cache:
@@ -115,7 +117,9 @@ def test_a_cache_of_half_precision(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mapped", [False, True])
-def test_a_feature_file_of_half_precision(mapped: bool, layered: Backbone, tmp_path: Path) -> None:
+def test_features_half_precision_file_round_trips(
+    mapped: bool, layered: Backbone, tmp_path: Path
+) -> None:
     features = extract(noise(4), layered, engine=ToyEngine(layered))
     features.save(tmp_path / "f.safetensors")
     found = Features.load(tmp_path / "f.safetensors", mapped=mapped)

@@ -28,7 +28,7 @@ def features(*, labelled: bool = True, grouped: bool = False) -> Features:
 
 
 @pytest.mark.parametrize("labelled", [True, False])
-def test_a_file_gives_back_everything(labelled: bool, tmp_path: Path) -> None:
+def test_features_saved_and_loaded_are_equal(labelled: bool, tmp_path: Path) -> None:
     before = features(labelled=labelled)
     before.save(tmp_path / "f.safetensors")
     after = Features.load(tmp_path / "f.safetensors")
@@ -46,7 +46,7 @@ def test_a_file_gives_back_everything(labelled: bool, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("half", [False, True])
 @pytest.mark.parametrize("mapped", [False, True])
-def test_a_file_gives_back_the_groups_of_images(half: bool, mapped: bool, tmp_path: Path) -> None:
+def test_features_groups_round_trip(half: bool, mapped: bool, tmp_path: Path) -> None:
     path = tmp_path / "f.safetensors"
     features(grouped=True).save(path, half=half)
     after = Features.load(path, mapped=mapped)
@@ -57,7 +57,7 @@ def test_a_file_gives_back_the_groups_of_images(half: bool, mapped: bool, tmp_pa
     assert bytes(load_file(path)["image_groups"]).decode() == '["p 1", "狗", "p 1"]'
 
 
-def test_files_without_groups_of_images_are_read_and_strange_tensors_passed_over(
+def test_features_file_without_groups_is_read(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "f.safetensors"
@@ -76,7 +76,7 @@ def test_files_without_groups_of_images_are_read_and_strange_tensors_passed_over
         Features.load(path)
 
 
-def test_rows_without_images_and_columns_in_any_memory_order(tmp_path: Path) -> None:
+def test_features_empty_or_fortran_ordered_round_trip(tmp_path: Path) -> None:
     nothing = Features(X=np.zeros((0, 4), np.float32), ids=(), labels=None, layers={"last": 4})
     nothing.save(tmp_path / "f.safetensors")
     assert Features.load(tmp_path / "f.safetensors").X.shape == (0, 4)
@@ -85,7 +85,7 @@ def test_rows_without_images_and_columns_in_any_memory_order(tmp_path: Path) -> 
     np.testing.assert_array_equal(Features.load(tmp_path / "f.safetensors").X, features().X)
 
 
-def test_another_file_is_named(tmp_path: Path) -> None:
+def test_features_other_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "f.safetensors"
     with pytest.raises(ModelFileError, match="no features file at"):
         Features.load(path)
@@ -105,7 +105,7 @@ def test_another_file_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ids", [b"[", b'"a"x', b"\xff\xfe"])
-def test_damaged_names_are_an_error(ids: bytes, tmp_path: Path) -> None:
+def test_features_damaged_names_raise(ids: bytes, tmp_path: Path) -> None:
     path = tmp_path / "f.safetensors"
     tensors = {
         "features": np.zeros((1, 4), np.float32),
@@ -117,12 +117,12 @@ def test_damaged_names_are_an_error(ids: bytes, tmp_path: Path) -> None:
         Features.load(path)
 
 
-def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_features_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"cannot write .*nowhere.f\.safetensors"):
         features().save(tmp_path / "nowhere" / "f.safetensors")
 
 
-def test_the_tensor_can_be_read_without_this_package(tmp_path: Path) -> None:
+def test_features_tensor_is_readable_by_safetensors(tmp_path: Path) -> None:
     features().save(tmp_path / "f.safetensors")
     tensors = load_file(tmp_path / "f.safetensors")
     np.testing.assert_array_equal(tensors["features"], features().X)
@@ -138,7 +138,7 @@ def test_the_tensor_can_be_read_without_this_package(tmp_path: Path) -> None:
         ({"groups": np.array(["a"])}, r"groups must have shape \(3,\), got \(1,\)"),
     ],
 )
-def test_lengths_that_do_not_fit(change: dict, message: str) -> None:
+def test_features_wrong_lengths_raise(change: dict, message: str) -> None:
     with pytest.raises(DataError, match=message):
         Features(**{**vars(features()), **change})
 
@@ -152,7 +152,7 @@ def test_lengths_that_do_not_fit(change: dict, message: str) -> None:
         {"groups": 4, "provenance": {}, "quarantined": [], "seconds": 0},
     ],
 )
-def test_a_damaged_description_is_named(document: dict, tmp_path: Path) -> None:
+def test_features_damaged_description_is_named(document: dict, tmp_path: Path) -> None:
     path = tmp_path / "f.safetensors"
     ids = np.frombuffer(b'["a"]', dtype=np.uint8)
     tensors = {"features": np.zeros((1, 4), np.float32), "ids": ids}
@@ -165,7 +165,7 @@ def test_a_damaged_description_is_named(document: dict, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("half", [False, True])
-def test_features_can_be_left_in_their_file(half: bool, tmp_path: Path) -> None:
+def test_features_mapped_stay_in_their_file(half: bool, tmp_path: Path) -> None:
     path = tmp_path / "f.safetensors"
     before = features()
     before.save(path, half=half)
@@ -181,7 +181,7 @@ def test_features_can_be_left_in_their_file(half: bool, tmp_path: Path) -> None:
     assert Features.load(path, mapped=True).X.shape == (0, 4)
 
 
-def test_features_beyond_float16_are_not_saved_as_such(tmp_path: Path) -> None:
+def test_features_beyond_float16_raise(tmp_path: Path) -> None:
     large = Features(**{**vars(features()), "X": features().X * 1e4})
     with pytest.raises(DataError, match="beyond the range of float16"):
         large.save(tmp_path / "f.safetensors", half=True)
@@ -189,7 +189,7 @@ def test_features_beyond_float16_are_not_saved_as_such(tmp_path: Path) -> None:
     large.save(tmp_path / "f.safetensors")
 
 
-def test_features_of_another_type_cannot_be_mapped(tmp_path: Path) -> None:
+def test_features_other_dtype_cannot_be_mapped(tmp_path: Path) -> None:
     path = tmp_path / "f.safetensors"
     tensors = {"features": np.arange(6).reshape(3, 2), "ids": np.zeros(2, np.uint8)}
     save_tensors(path, tensors, {}, kind="features", format_version=1)
@@ -205,7 +205,7 @@ def test_features_of_another_type_cannot_be_mapped(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "rows", [np.array([2, 0]), np.array([], dtype=np.intp), np.array([False, True, True])]
 )
-def test_some_of_the_images(rows: np.ndarray, grouped: bool, labelled: bool) -> None:
+def test_features_subset_keeps_rows(rows: np.ndarray, grouped: bool, labelled: bool) -> None:
     whole = features(labelled=labelled, grouped=grouped)
     found = whole.subset(rows)
     chosen = np.arange(3)[rows].tolist()

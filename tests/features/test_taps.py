@@ -125,7 +125,7 @@ def parts_of(backbone: Backbone, rows: np.ndarray) -> dict[str, np.ndarray]:
         (32, {"layer2": 4, "layer3": 2, "layer4": 1}),  # fewer positions than cells
     ],
 )
-def test_every_pooling_is_that_of_the_layers_own_map(
+def test_taps_every_pooling_equals_own_map(
     resolution: int, sides: dict[str, int], tiny_file: Path
 ) -> None:
     names = [f"{layer}:{how}" for layer in sides for how in POOLINGS]
@@ -150,7 +150,7 @@ def test_every_pooling_is_that_of_the_layers_own_map(
 
 
 @pytest.mark.parametrize("layer", ["bn1", "layer1.0.bn1"])
-def test_a_map_that_later_layers_write_over(layer: str, tiny_file: Path) -> None:
+def test_taps_overwritten_map_is_pooled_before(layer: str, tiny_file: Path) -> None:
     """Activations work in place: what follows the layer must not be in its features."""
     backbone = load_backbone(f"test_resnet={tiny_file}", layers=[layer])
     x = images_for(backbone)
@@ -164,7 +164,7 @@ def test_a_map_that_later_layers_write_over(layer: str, tiny_file: Path) -> None
     ("architecture", "layer", "layout"),
     [("test_vit", "blocks.3", "tokens"), ("test_mambaout", "stages.2", "NHWC")],
 )
-def test_layouts_of_other_networks(
+def test_taps_other_layouts_are_pooled(
     architecture: str, layer: str, layout: str, checkpoint: Callable[[str], str]
 ) -> None:
     names = [f"{layer}:{how}" for how in POOLINGS]
@@ -180,7 +180,7 @@ def test_layouts_of_other_networks(
         np.testing.assert_allclose(found[name], expected, rtol=UNIT, atol=atol, err_msg=name)
 
 
-def test_last_is_the_network_itself(tiny: Backbone, tiny_file: Path) -> None:
+def test_taps_last_alone_is_the_network(tiny: Backbone, tiny_file: Path) -> None:
     tapped = load_backbone(f"test_resnet={tiny_file}", layers=["layer3", "last", "last:mean"])
     x = images_for(tiny)
     plain = tiny.module(x).numpy()
@@ -194,7 +194,7 @@ def test_last_is_the_network_itself(tiny: Backbone, tiny_file: Path) -> None:
     assert load_backbone(f"test_resnet={tiny_file}", layers="last").spec() == tiny.spec()
 
 
-def test_groups_are_named_as_they_were_asked_for_and_in_order(tiny_file: Path) -> None:
+def test_taps_several_keep_names_and_order(tiny_file: Path) -> None:
     name = f"test_resnet={tiny_file}"
     backbone = load_backbone(name, layers=["layer4:2x2", "last", "layer1"])
     assert backbone.layers == {"layer4:2x2": 384, "last": 96, "layer1:mean": 32}
@@ -208,7 +208,7 @@ def test_groups_are_named_as_they_were_asked_for_and_in_order(tiny_file: Path) -
     assert load_backbone(name, layers="layer2:max").layers == {"layer2:max": 48}
 
 
-def test_taps_change_neither_the_weights_nor_their_hash(tiny: Backbone, tiny_file: Path) -> None:
+def test_taps_any_keep_weights_and_hash(tiny: Backbone, tiny_file: Path) -> None:
     tapped = load_backbone(f"test_resnet={tiny_file}", layers="auto")
     assert tapped.weights_sha256 == tiny.weights_sha256
     assert tapped.preprocessing == tiny.preprocessing
@@ -218,7 +218,7 @@ def test_taps_change_neither_the_weights_nor_their_hash(tiny: Backbone, tiny_fil
     assert len(tapped.module.state_dict()) == len(tiny.module.state_dict())
 
 
-def test_no_hook_is_left(tiny_file: Path) -> None:
+def test_taps_run_leaves_no_hook(tiny_file: Path) -> None:
     backbone = load_backbone(f"test_resnet={tiny_file}", layers=["layer2", "layer3:cov"])
 
     def hooks() -> int:
@@ -235,7 +235,7 @@ def test_no_hook_is_left(tiny_file: Path) -> None:
 # ------------------------------------------------------------------------------------------ auto
 
 
-def test_auto_of_an_embedded_network(lite0: Backbone) -> None:
+def test_taps_auto_embedded_uses_its_choice(lite0: Backbone) -> None:
     backbone = load_backbone(layers="auto")
     assert tuple(backbone.layers) == AUTO_LAYERS
     assert backbone.layers == {
@@ -260,7 +260,7 @@ def test_auto_of_an_embedded_network(lite0: Backbone) -> None:
         ("test_efficientnet", ["blocks.2", "blocks.3", "blocks.4"]),
     ],
 )
-def test_auto_takes_the_late_stages(
+def test_taps_auto_other_takes_late_stages(
     architecture: str, stages: list[str], checkpoint: Callable[[str], str]
 ) -> None:
     backbone = load_backbone(checkpoint(architecture), layers="auto")
@@ -269,7 +269,7 @@ def test_auto_takes_the_late_stages(
     assert np.isfinite(backbone.module(images_for(backbone)).numpy()).all()
 
 
-def test_auto_of_a_network_that_describes_no_stages() -> None:
+def test_taps_auto_without_stages_warns() -> None:
     assert parse_layers("auto", nn.Linear(2, 2)) == (Tap("last", ""),)
 
 
@@ -291,7 +291,7 @@ def test_auto_of_a_network_that_describes_no_stages() -> None:
         ("test_mambaout", ["last", *(f"stages.3:{how}" for how in POOLINGS)]),
     ],
 )
-def test_openvino_computes_every_pooling(
+def test_openvino_every_pooling_agrees(
     architecture: str,
     layers: list[str],
     checkpoint: Callable[[str], str],
@@ -302,13 +302,13 @@ def test_openvino_computes_every_pooling(
     _agree(backbone, photographs[:1], n_layers=20, longest_sum=1728)
 
 
-def test_openvino_computes_the_default(photographs: list[np.ndarray]) -> None:
+def test_openvino_default_layers_agree(photographs: list[np.ndarray]) -> None:
     backbone = load_backbone(layers="auto", view="whole")
     _agree(backbone, photographs[:1], n_layers=60, longest_sum=1152)
 
 
 @pytest.mark.parametrize("view", ["mirrored", "crops"])
-def test_openvino_computes_the_mean_of_several_views(
+def test_openvino_several_views_agree(
     view: View, tiny_file: Path, photographs: list[np.ndarray]
 ) -> None:
     layers = ["last", "layer4:2x2"]
@@ -354,7 +354,7 @@ def _agree(
         (["fc"], "the layer 'fc' takes no part in the features"),
     ],
 )
-def test_layers_that_cannot_be_tapped(layers: list[str], message: str, tiny_file: Path) -> None:
+def test_taps_impossible_layers_raise(layers: list[str], message: str, tiny_file: Path) -> None:
     with pytest.raises(BackboneError, match=message):
         load_backbone(f"test_resnet={tiny_file}", layers=layers)
 
@@ -378,7 +378,7 @@ class _Strange(nn.Module):
         return x.mean((2, 3))
 
 
-def test_a_layer_that_gives_no_array() -> None:
+def test_taps_layer_without_array_raises() -> None:
     with pytest.raises(BackboneError, match="the layer 'inside' gives no array"):
         TappedNetwork(_Strange(), [Tap("inside", "mean")], (8, 8))
     assert TappedNetwork(_Strange(), [Tap("first", "max")], (8, 8)).layers == {"first:max": 4}
@@ -387,7 +387,7 @@ def test_a_layer_that_gives_no_array() -> None:
 # -------------------------------------------------------------------------- views and resolutions
 
 
-def test_the_whole_image_is_seen(tiny_file: Path, photographs: list[np.ndarray]) -> None:
+def test_view_whole_sees_all_of_the_image(tiny_file: Path, photographs: list[np.ndarray]) -> None:
     name = f"test_resnet={tiny_file}"
     chelsea = photographs[1]  # 300 x 451
     geometry = load_backbone(name, view="whole").preprocessing.geometry
@@ -403,7 +403,7 @@ def test_the_whole_image_is_seen(tiny_file: Path, photographs: list[np.ndarray])
     assert decode(edges, center).max() == 0
 
 
-def test_the_view_is_part_of_what_features_are(tiny_file: Path) -> None:
+def test_view_any_is_part_of_spec(tiny_file: Path) -> None:
     specs = [
         load_backbone(f"test_resnet={tiny_file}", view=view).spec()  # type: ignore[arg-type]
         for view in ("center", "whole", "mirrored", "crops")
@@ -412,7 +412,7 @@ def test_the_view_is_part_of_what_features_are(tiny_file: Path) -> None:
     assert {spec["weights_sha256"] for spec in specs} == {specs[0]["weights_sha256"]}
 
 
-def test_crops_are_five_windows_of_a_larger_image(tiny_file: Path) -> None:
+def test_view_crops_are_five_windows(tiny_file: Path) -> None:
     name = f"test_resnet={tiny_file}"
     layers = ["last", "layer4:2x2"]
     whole = load_backbone(name, layers=layers, view="whole", resolution=96)
@@ -430,9 +430,7 @@ def test_crops_are_five_windows_of_a_larger_image(tiny_file: Path) -> None:
 
 
 @pytest.mark.parametrize("layers", ["last", ["last", "layer4:3x3", "layer4:cov"]])
-def test_mirrored_is_the_mean_over_an_image_and_its_mirror_image(
-    layers: str | list[str], tiny_file: Path
-) -> None:
+def test_view_mirrored_is_mean_of_both(layers: str | list[str], tiny_file: Path) -> None:
     name = f"test_resnet={tiny_file}"
     whole = load_backbone(name, layers=layers, view="whole")
     mirrored = load_backbone(name, layers=layers, view="mirrored")
@@ -449,7 +447,7 @@ def test_mirrored_is_the_mean_over_an_image_and_its_mirror_image(
     np.testing.assert_array_equal(mirrored.module(x.flip(3)).numpy(), found)
 
 
-def test_the_resolution_is_that_of_the_input(
+def test_resolution_given_is_that_of_the_input(
     tiny: Backbone, tiny_file: Path, photographs: list[np.ndarray]
 ) -> None:
     small = load_backbone(f"test_resnet={tiny_file}", resolution=64)
@@ -462,9 +460,7 @@ def test_the_resolution_is_that_of_the_input(
 
 
 @pytest.mark.parametrize("layers", ["last", "auto"])
-def test_a_resolution_that_a_network_cannot_run_at(
-    layers: str, checkpoint: Callable[[str], str]
-) -> None:
+def test_resolution_impossible_raises(layers: str, checkpoint: Callable[[str], str]) -> None:
     """The table of positions of this transformer has one size."""
     name = checkpoint("vit_tiny_patch16_224")
     with pytest.raises(BackboneError, match=r"vit_tiny.* cannot run on \(192, 192\) pixels: "):
@@ -479,6 +475,6 @@ def test_a_resolution_that_a_network_cannot_run_at(
         ({"resolution": -224}, "resolution must be at least 32 pixels, got -224"),
     ],
 )
-def test_views_and_resolutions_that_are_none(options: dict, message: str, tiny_file: Path) -> None:
+def test_view_and_resolution_unknown_raise(options: dict, message: str, tiny_file: Path) -> None:
     with pytest.raises(ValueError, match=message):
         load_backbone(f"test_resnet={tiny_file}", **options)

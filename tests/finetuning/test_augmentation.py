@@ -24,7 +24,7 @@ def plan(n: int = 2000, *, flip: bool = True, seed: int = 0) -> EpochPlan:
     return plan_epoch(n, (200, 100), flip=flip, generator=np.random.default_rng(seed))
 
 
-def test_crops_lie_in_the_picture_and_have_the_area_and_aspect_that_they_should() -> None:
+def test_plan_epoch_crops_have_area_and_aspect() -> None:
     upper, left, lower, right = plan().boxes.T
     assert upper.min() >= 0
     assert left.min() >= 0
@@ -40,7 +40,7 @@ def test_crops_lie_in_the_picture_and_have_the_area_and_aspect_that_they_should(
     assert 1.25 < aspect.max() < ASPECT + 0.03
 
 
-def test_order_and_flips() -> None:
+def test_plan_epoch_order_and_flips_are_drawn() -> None:
     drawn = plan()
     assert np.array_equal(np.sort(drawn.order), np.arange(2000))
     assert not np.array_equal(drawn.order, np.arange(2000))
@@ -52,11 +52,11 @@ def test_order_and_flips() -> None:
 
 
 @pytest.mark.parametrize(("n", "sizes"), [(32, [16, 16]), (33, [11, 11, 11]), (5, [5])])
-def test_batches_are_nearly_equal(n: int, sizes: list[int]) -> None:
+def test_plan_batches_are_nearly_equal(n: int, sizes: list[int]) -> None:
     assert [len(batch) for batch in plan(n).batches(16)] == sizes
 
 
-def test_a_batch_holds_the_crops_that_were_planned() -> None:
+def test_training_batch_holds_planned_crops() -> None:
     pictures = np.random.default_rng(0).integers(0, 256, (3, 40, 40, 3), dtype=np.uint8)
     drawn = EpochPlan(
         order=np.arange(2),
@@ -71,7 +71,9 @@ def test_a_batch_holds_the_crops_that_were_planned() -> None:
 
 
 @pytest.mark.parametrize("flip", [False, True])
-def test_flip_off_means_off(tiny: Backbone, flip: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plan_epoch_without_flip_mirrors_nothing(
+    tiny: Backbone, flip: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """From the recipe to the pixels: pictures are dark on the left, batches on either side."""
     run = tiny_run(tiny, recipe(flip=flip, epochs=1))
     run.data.pictures[:] = np.linspace(0, 255, run.data.pictures.shape[2])[None, None, :, None]
@@ -90,7 +92,7 @@ def test_flip_off_means_off(tiny: Backbone, flip: bool, monkeypatch: pytest.Monk
     assert not mirrored.all()
 
 
-def test_pixels_are_normalised_by_the_formula(tiny: Backbone) -> None:
+def test_normalised_pixels_follow_the_formula(tiny: Backbone) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (2, 8, 9, 3), dtype=np.uint8)
     x = normalised(pixels, tiny.preprocessing, "cpu")
     mean, std = np.array(tiny.preprocessing.mean), np.array(tiny.preprocessing.std)
@@ -99,7 +101,7 @@ def test_pixels_are_normalised_by_the_formula(tiny: Backbone) -> None:
 
 
 @pytest.mark.parametrize("crop_mode", ["center", "squash", "border"])
-def test_training_pictures_show_what_evaluation_sees_and_its_margin(crop_mode: str) -> None:
+def test_training_geometry_shows_evaluation_and_margin(crop_mode: str) -> None:
     geometry = Geometry(size=(80, 80), crop_pct=0.8, crop_mode=crop_mode, interpolation="bilinear")
     wide = training_geometry(geometry)
     assert wide.size == (100, 100)

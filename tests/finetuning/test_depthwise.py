@@ -49,7 +49,7 @@ def gradients(convolution: nn.Conv2d, x: Tensor, upstream: Tensor) -> list[Tenso
 
 
 @pytest.mark.parametrize(("kernel", "stride", "padding", "height", "width"), SHAPES)
-def test_gradients_are_those_of_pytorch(
+def test_depthwise_gradients_equal_pytorch(
     kernel: tuple[int, int],
     stride: tuple[int, int],
     padding: tuple[int, int],
@@ -72,7 +72,7 @@ def test_gradients_are_those_of_pytorch(
     assert set(calls) == expected
 
 
-def test_bfloat16_is_as_close_as_pytorch(calls: list[str]) -> None:
+def test_depthwise_bfloat16_is_as_close_as_pytorch(calls: list[str]) -> None:
     generator = torch.Generator().manual_seed(0)
     convolution = nn.Conv2d(16, 16, 5, stride=2, padding=2, groups=16, bias=False)
     x = torch.randn(4, 16, 14, 14, generator=generator)
@@ -105,7 +105,9 @@ def test_bfloat16_is_as_close_as_pytorch(calls: list[str]) -> None:
     ],
     ids=["dense", "grouped", "multiplied", "dilated", "small", "same"],
 )
-def test_other_convolutions_are_left_alone(convolution: nn.Conv2d, calls: list[str]) -> None:
+def test_depthwise_other_convolutions_are_unchanged(
+    convolution: nn.Conv2d, calls: list[str]
+) -> None:
     x = torch.ones(2, 4, 9, 9)
     with FastDepthwise():
         y = convolution(x)
@@ -114,7 +116,7 @@ def test_other_convolutions_are_left_alone(convolution: nn.Conv2d, calls: list[s
     assert torch.equal(y, convolution(x))
 
 
-def test_without_gradients_and_outside_it_does_nothing(calls: list[str]) -> None:
+def test_depthwise_without_gradients_does_nothing(calls: list[str]) -> None:
     convolution = nn.Conv2d(4, 4, 5, groups=4)
     x = torch.ones(1, 4, 9, 9)
     convolution(x).sum().backward()
@@ -124,7 +126,9 @@ def test_without_gradients_and_outside_it_does_nothing(calls: list[str]) -> None
     assert calls == []
 
 
-def test_other_processors_keep_their_own(calls: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_depthwise_other_processors_use_pytorch(
+    calls: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
     with FastDepthwise():
         nn.Conv2d(4, 4, 5, groups=4)(torch.ones(1, 4, 9, 9)).sum().backward()

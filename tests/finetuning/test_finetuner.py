@@ -68,7 +68,7 @@ def fitted(tiny_name: str) -> FineTuner:
 # -------------------------------------------------------------------------------------- learning
 
 
-def test_it_learns_what_can_be_told_apart(fitted: FineTuner) -> None:
+def test_finetuner_separable_classes_are_learnt(fitted: FineTuner) -> None:
     assert fitted.predict(pixels(seed=1)).tolist() == LABELS
     assert fitted.score(pixels(seed=1), LABELS) == 1.0
     assert fitted.classes_.tolist() == ["day", "night"]
@@ -82,13 +82,13 @@ def test_it_learns_what_can_be_told_apart(fitted: FineTuner) -> None:
     assert fitted.provenance_["architecture"] == "test_resnet"
 
 
-def test_the_default_network_learns_in_half_precision() -> None:
+def test_finetuner_default_network_learns_in_bfloat16() -> None:
     tuner = FineTuner(mode="last-block", learning_rate=0.005, epochs=2, precision="auto")
     tuner.fit(pixels(), labels=[3] * N_EACH + [7] * N_EACH)
     assert tuner.predict(pixels(seed=1)).tolist() == [3] * N_EACH + [7] * N_EACH
 
 
-def test_probabilities_are_those_of_the_network_on_what_evaluation_sees(
+def test_finetuner_probabilities_are_those_of_the_network(
     fitted: FineTuner, astronaut: np.ndarray, chelsea: np.ndarray
 ) -> None:
     preprocessing = load_backbone(fitted.backbone).preprocessing
@@ -102,14 +102,14 @@ def test_probabilities_are_those_of_the_network_on_what_evaluation_sees(
     )
 
 
-def test_the_rate_is_chosen_and_reported(make: Callable[..., FineTuner]) -> None:
+def test_finetuner_learning_rate_is_chosen_and_reported(make: Callable[..., FineTuner]) -> None:
     tuner = make(learning_rate="auto", epochs=1).fit(pixels(), labels=LABELS)
     assert [row["learning_rate"] for row in tuner.selection_] == [5e-4, 2e-3, 8e-3]
     assert tuner.learning_rate_ in (5e-4, 2e-3, 8e-3)
     assert tuner.seconds_["select"] > 0
 
 
-def test_the_test_split_is_not_looked_at_while_fitting(
+def test_finetuner_fit_ignores_test_split(
     make: Callable[..., FineTuner], image_tree: Callable[..., Path]
 ) -> None:
     names = [f"{split}/{c}/{i}.png" for split in ("train", "test") for c in "ab" for i in range(6)]
@@ -123,7 +123,7 @@ def test_the_test_split_is_not_looked_at_while_fitting(
     assert same_weights(tuner, again)
 
 
-def test_a_fit_can_be_repeated_and_the_seed_matters(
+def test_finetuner_same_seed_repeats_the_fit(
     make: Callable[..., FineTuner],
 ) -> None:
     images = {"data": pixels(), "labels": LABELS}
@@ -132,7 +132,7 @@ def test_a_fit_can_be_repeated_and_the_seed_matters(
     assert not same_weights(a, c)
 
 
-def test_a_second_fit_replaces_the_first(make: Callable[..., FineTuner]) -> None:
+def test_finetuner_second_fit_replaces_first(make: Callable[..., FineTuner]) -> None:
     tuner = make(epochs=1).fit(pixels(), labels=LABELS)
     first = tuner._engine()
     assert tuner._engine()[1] is first[1]
@@ -141,7 +141,7 @@ def test_a_second_fit_replaces_the_first(make: Callable[..., FineTuner]) -> None
     assert tuner._engine()[1] is not first[1]
 
 
-def test_a_checkpoint_is_written_and_removed(
+def test_finetuner_checkpoint_is_written_and_removed(
     make: Callable[..., FineTuner], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: list[Path] = []
@@ -161,19 +161,21 @@ def test_a_checkpoint_is_written_and_removed(
 # -------------------------------------------------------------------------------------- bad input
 
 
-def test_one_class_is_refused(make: Callable[..., FineTuner]) -> None:
+def test_finetuner_one_class_raises(make: Callable[..., FineTuner]) -> None:
     with pytest.raises(DataError, match="at least two classes, found only 'a'"):
         make().fit(pixels(), labels=["a"] * 16)
 
 
-def test_images_are_given_in_one_way(make: Callable[..., FineTuner]) -> None:
+def test_finetuner_images_given_twice_raise(make: Callable[..., FineTuner]) -> None:
     with pytest.warns(FutureWarning), pytest.raises(TypeError, match="'data'"):
         make().fit("folder", images=pixels(), labels=LABELS)
     with pytest.raises(TypeError, match="'data'"):
         make().fit(labels=LABELS)
 
 
-def test_unreadable_images(make: Callable[..., FineTuner]) -> None:
+def test_finetuner_unreadable_training_images_are_quarantined(
+    make: Callable[..., FineTuner],
+) -> None:
     images = [*pixels(), b"not an image"]
     labels = [*LABELS, "dusk"]
     with pytest.warns(DataWarning) as caught:
@@ -192,7 +194,7 @@ def test_unreadable_images(make: Callable[..., FineTuner]) -> None:
         make().fit([b"x", b"y"], labels=["a", "b"])
 
 
-def test_answers_to_unreadable_images(fitted: FineTuner) -> None:
+def test_finetuner_unreadable_images_predicted_are_quarantined(fitted: FineTuner) -> None:
     images = [pixels()[0], b"not an image"]
     with pytest.warns(DataWarning, match="1 image could not be read"):
         found = fitted.classify(images)
@@ -202,7 +204,7 @@ def test_answers_to_unreadable_images(fitted: FineTuner) -> None:
         fitted.predict(images)
 
 
-def test_unknown_classes_are_named(fitted: FineTuner) -> None:
+def test_finetuner_unknown_classes_are_named(fitted: FineTuner) -> None:
     with pytest.raises(DataError, match=r"does not know: dusk \(it knows day, night\)"):
         fitted.evaluate(pixels()[:2], ["dusk", "day"])
 
@@ -227,7 +229,7 @@ def test_unknown_classes_are_named(fitted: FineTuner) -> None:
         ("precision", "int8"),
     ],
 )
-def test_wrong_parameters_are_named(
+def test_finetuner_wrong_parameters_are_named(
     make: Callable[..., FineTuner], name: str, value: object
 ) -> None:
     tuner = make(**{name: value})
@@ -235,12 +237,12 @@ def test_wrong_parameters_are_named(
         tuner.fit(pixels(), labels=LABELS)
 
 
-def test_a_rate_that_is_too_high_is_named(make: Callable[..., FineTuner]) -> None:
+def test_finetuner_diverging_rate_is_named(make: Callable[..., FineTuner]) -> None:
     with pytest.raises(ValueError, match=r"learning_rate=1e\+30 is too high"):
         make(learning_rate=1e30).fit(pixels(), labels=LABELS)
 
 
-def test_unknown_networks(make: Callable[..., FineTuner]) -> None:
+def test_finetuner_unknown_network_raises(make: Callable[..., FineTuner]) -> None:
     with pytest.raises(BackboneError, match="unknown network 'no_net'"):
         make(backbone="no_net").fit(pixels(), labels=LABELS)
 
@@ -248,7 +250,7 @@ def test_unknown_networks(make: Callable[..., FineTuner]) -> None:
 # --------------------------------------------------------------------------------- the model file
 
 
-def test_a_model_file_holds_everything(make: Callable[..., FineTuner], tmp_path: Path) -> None:
+def test_finetuner_model_file_round_trips(make: Callable[..., FineTuner], tmp_path: Path) -> None:
     labels = [1] * N_EACH + [20] * N_EACH  # numbers stay numbers
     tuner = make(checkpoint=tmp_path / "c", patience=np.int64(2)).fit(pixels(), labels=labels)
     tuner.save(tmp_path / "night.finetuned")
@@ -263,7 +265,7 @@ def test_a_model_file_holds_everything(make: Callable[..., FineTuner], tmp_path:
     assert found.classes_.dtype == tuner.classes_.dtype
 
 
-def test_a_model_file_needs_no_pretrained_weights(
+def test_finetuner_model_file_needs_no_pretrained_weights(
     make: Callable[..., FineTuner], tiny_name: str, tmp_path: Path
 ) -> None:
     weights = Path(tiny_name.partition("=")[2])
@@ -276,7 +278,7 @@ def test_a_model_file_needs_no_pretrained_weights(
     assert same_weights(found, tuner)
 
 
-def test_a_network_with_arguments_of_its_own(
+def test_finetuner_network_with_arguments_round_trips(
     make: Callable[..., FineTuner], tmp_path: Path
 ) -> None:
     import timm
@@ -293,7 +295,7 @@ def test_a_network_with_arguments_of_its_own(
     assert same_weights(found, tuner)
 
 
-def test_other_files_are_refused(fitted: FineTuner, tmp_path: Path) -> None:
+def test_finetuner_other_file_raises(fitted: FineTuner, tmp_path: Path) -> None:
     path = tmp_path / "m"
     fitted.save(path)
     with pytest.raises(ModelFileError, match="holds toptune fine-tuned model, but a model file"):
@@ -306,7 +308,7 @@ def test_other_files_are_refused(fitted: FineTuner, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["tensor", "shape", "architecture", "parameters", "facts"])
-def test_damaged_files_are_named(fitted: FineTuner, tmp_path: Path, damage: str) -> None:
+def test_finetuner_damaged_file_is_named(fitted: FineTuner, tmp_path: Path, damage: str) -> None:
     path = tmp_path / "m"
     fitted.save(path)
     kind = {"kind": "fine-tuned model", "format_version": FORMAT_VERSION}
@@ -331,7 +333,9 @@ def test_damaged_files_are_named(fitted: FineTuner, tmp_path: Path, damage: str)
 # ----------------------------------------------------------------------------------- the estimator
 
 
-def test_it_follows_scikit_learn(fitted: FineTuner, make: Callable[..., FineTuner]) -> None:
+def test_finetuner_scikit_learn_contract_holds(
+    fitted: FineTuner, make: Callable[..., FineTuner]
+) -> None:
     copy = clone(fitted)
     assert copy.get_params() == fitted.get_params()
     assert not hasattr(copy, "classes_")
@@ -346,6 +350,6 @@ def test_it_follows_scikit_learn(fitted: FineTuner, make: Callable[..., FineTune
         FineTuner("resnet18")  # type: ignore[misc]
 
 
-def test_it_can_be_pickled_after_use(fitted: FineTuner) -> None:
+def test_finetuner_used_can_be_pickled(fitted: FineTuner) -> None:
     before = fitted.predict_proba(pixels(1))
     assert np.array_equal(pickle.loads(pickle.dumps(fitted)).predict_proba(pixels(1)), before)

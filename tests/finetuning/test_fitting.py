@@ -40,7 +40,7 @@ def done(fitting: Fitting) -> Fitting:
 # ------------------------------------------------------------------------------------- one run
 
 
-def test_the_cycle_rises_and_falls() -> None:
+def test_one_cycle_rises_and_falls() -> None:
     factors = [one_cycle(step, 100) for step in range(100)]
     assert factors[:10] == pytest.approx([0.1 * k for k in range(1, 11)])
     assert all(a > b for a, b in itertools.pairwise(factors[10:]))
@@ -48,7 +48,7 @@ def test_the_cycle_rises_and_falls() -> None:
     assert one_cycle(0, 1) == 1.0
 
 
-def test_a_run_draws_nothing_from_the_global_generators(tiny: Backbone) -> None:
+def test_run_draws_nothing_from_global_generators(tiny: Backbone) -> None:
     torch.manual_seed(1)
     np.random.seed(1)  # noqa: NPY002
     before = torch.random.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
@@ -59,7 +59,7 @@ def test_a_run_draws_nothing_from_the_global_generators(tiny: Backbone) -> None:
     assert same_weights(first.network, finished(tiny_run(tiny, recipe())).network)
 
 
-def test_what_a_network_draws_is_seeded_too() -> None:
+def test_run_dropout_is_seeded() -> None:
     machine = Machine("cpu", "float32")
     draws = []
     for seed in (3, 3, 4):
@@ -68,14 +68,14 @@ def test_what_a_network_draws_is_seeded_too() -> None:
     assert draws[0] == draws[1] != draws[2]
 
 
-def test_an_average_of_the_weights(tiny: Backbone) -> None:
+def test_run_ema_averages_weights(tiny: Backbone) -> None:
     plain = finished(tiny_run(tiny, recipe()))
     averaged = finished(tiny_run(tiny, recipe(ema=True)))
     assert same_weights(plain.network, averaged.network)
     assert not same_weights(averaged.network.cpu(), averaged.result())
 
 
-def test_training_stops_when_it_is_not_getting_better_and_keeps_the_best(
+def test_run_patience_stops_and_keeps_the_best(
     tiny: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     losses = iter([3.0, 1.0, 2.0, 2.0, 0.5])
@@ -92,12 +92,12 @@ def test_training_stops_when_it_is_not_getting_better_and_keeps_the_best(
     assert all(torch.equal(result[name], weights[1][name]) for name in result)
 
 
-def test_without_validation_there_is_nothing_to_watch(tiny: Backbone) -> None:
+def test_run_without_validation_raises(tiny: Backbone) -> None:
     with pytest.raises(ValueError, match="no validation part"):
         tiny_run(tiny, recipe()).validate()
 
 
-def test_a_rate_that_is_far_too_high_is_named(tiny: Backbone) -> None:
+def test_run_diverging_rate_is_named(tiny: Backbone) -> None:
     with pytest.raises(TrainingDiverged, match=r"learning_rate=1e\+30 is too high"):
         finished(tiny_run(tiny, recipe(), rate=1e30))
 
@@ -105,7 +105,7 @@ def test_a_rate_that_is_far_too_high_is_named(tiny: Backbone) -> None:
 # ----------------------------------------------------------------------------------- the choice
 
 
-def test_the_rate_is_chosen_on_training_images_that_were_held_out(
+def test_fitting_rate_is_chosen_on_held_out_images(
     tiny_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained: list[tuple[tuple[int, ...], set[int]]] = []
@@ -142,7 +142,7 @@ def test_the_rate_is_chosen_on_training_images_that_were_held_out(
 
 
 @pytest.mark.parametrize("settings", [AUTO, {"patience": 1}])
-def test_no_group_is_both_trained_and_validated_on(
+def test_fitting_groups_are_on_one_side(
     tiny_name: str, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Twins that are on both sides would choose the rate that learns images by heart."""
@@ -166,7 +166,7 @@ def test_no_group_is_both_trained_and_validated_on(
     assert sorted([*rows, *held_out]) == list(range(16))
 
 
-def test_groups_decide_which_checkpoint_is_ones_own(tiny_name: str) -> None:
+def test_fitting_fingerprint_depends_on_groups(tiny_name: str) -> None:
     fit = tiny_fitting(tiny_name, recipe(epochs=1), **AUTO)
     loose = fit._fingerprint()
     images = replace(fit.decoded.images, groups=np.array([f"{i // 4}" for i in range(16)]))
@@ -174,7 +174,7 @@ def test_groups_decide_which_checkpoint_is_ones_own(tiny_name: str) -> None:
     assert fit._fingerprint() != loose
 
 
-def test_the_most_accurate_rate_wins_then_the_surest(tiny_name: str) -> None:
+def test_fitting_chosen_rate_is_most_accurate_then_surest(tiny_name: str) -> None:
     fit = tiny_fitting(tiny_name, recipe(), **AUTO)
     fit.selection = [
         {"learning_rate": rate, "accuracy": accuracy, "log_loss": log_loss}
@@ -183,7 +183,7 @@ def test_the_most_accurate_rate_wins_then_the_surest(tiny_name: str) -> None:
     assert fit._chosen() == 3
 
 
-def test_rates_that_diverge_lose(tiny_name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fitting_diverging_rates_lose(tiny_name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(fitting_module.GRIDS, "full", (1e30, 0.01))
     fit = done(tiny_fitting(tiny_name, recipe(epochs=1), **AUTO))
     assert fit.learning_rate == 0.01
@@ -200,7 +200,7 @@ def few(fit: Fitting) -> Fitting:
     return fit
 
 
-def test_too_few_images_to_choose_on(tiny_name: str) -> None:
+def test_fitting_too_few_images_warn(tiny_name: str) -> None:
     fit = few(tiny_fitting(tiny_name, recipe(epochs=1), **AUTO))
     with pytest.warns(DataWarning, match=r"cannot be chosen on so few images and is 0\.002"):
         fit.go()
@@ -253,7 +253,7 @@ def unbroken(tiny_name: str) -> dict[str, Fitting]:
 
 
 @pytest.mark.parametrize(("name", "n_epochs"), CASES)
-def test_a_fit_that_goes_on_ends_as_an_unbroken_one(
+def test_fitting_resumed_equals_unbroken(
     name: str,
     n_epochs: int,
     tiny_name: str,
@@ -286,7 +286,7 @@ def test_a_fit_that_goes_on_ends_as_an_unbroken_one(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_kill_before_the_state_is_written_costs_one_epoch(
+def test_fitting_killed_before_saving_costs_one_epoch(
     tiny_name: str,
     unbroken: dict[str, Fitting],
     tmp_path: Path,
@@ -317,7 +317,7 @@ tiny_fitting(sys.argv[1], recipe(epochs=3), checkpoint=sys.argv[2]).go()
 """
 
 
-def test_kill_the_process_and_go_on(
+def test_fitting_killed_process_goes_on(
     tiny_name: str, unbroken: dict[str, Fitting], tmp_path: Path
 ) -> None:
     checkpoint = tmp_path / "fit.checkpoint"
@@ -338,7 +338,7 @@ def test_kill_the_process_and_go_on(
     "change",
     ["epochs", "learning_rate", "random_state", "pixels", "codes"],
 )
-def test_the_checkpoint_of_another_fit_is_refused(
+def test_fitting_checkpoint_of_another_fit_raises(
     change: str, tiny_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoint = tmp_path / "fit.checkpoint"
@@ -355,7 +355,7 @@ def test_the_checkpoint_of_another_fit_is_refused(
     assert checkpoint.exists()
 
 
-def test_a_damaged_checkpoint_is_named(
+def test_fitting_damaged_checkpoint_is_named(
     tiny_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoint = tmp_path / "fit.checkpoint"
@@ -365,7 +365,7 @@ def test_a_damaged_checkpoint_is_named(
         done(tiny_fitting(tiny_name, recipe(), checkpoint=checkpoint))
 
 
-def test_the_loop_uses_the_fast_gradients(tiny: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_uses_fast_depthwise(tiny: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     entered = []
 
     class Noting(loop.FastDepthwise):
@@ -378,5 +378,5 @@ def test_the_loop_uses_the_fast_gradients(tiny: Backbone, monkeypatch: pytest.Mo
     assert len(entered) == 3
 
 
-def test_networks_start_from_the_same_weights(tiny: Backbone) -> None:
+def test_fresh_network_weights_are_the_same(tiny: Backbone) -> None:
     assert same_weights(fresh_network(tiny, 2), fresh_network(tiny, 2))

@@ -20,7 +20,7 @@ from toptune.finetuning.training.network import (
 from toptune.finetuning.training.recipe import Mode
 
 
-def test_the_classifier_is_new_and_zero_and_the_rest_is_pretrained(tiny: Backbone) -> None:
+def test_fresh_network_classifier_is_zero_and_rest_pretrained(tiny: Backbone) -> None:
     before = torch.random.get_rng_state()
     network = fresh_network(tiny, 3)
     assert torch.equal(torch.random.get_rng_state(), before)
@@ -36,7 +36,7 @@ EXPECTED = {"full": ("",), "last-block": ("layer4.", "fc."), "head-only": ("fc."
 
 
 @pytest.mark.parametrize("mode", EXPECTED)
-def test_modes_change_what_they_say(tiny: Backbone, mode: Mode) -> None:
+def test_set_trainable_modes_move_their_parts(tiny: Backbone, mode: Mode) -> None:
     """Parameters and the statistics of normalisations alike."""
     before = fresh_network(tiny, 2).state_dict()
     run = finished(tiny_run(tiny, recipe(mode=mode)))
@@ -46,7 +46,7 @@ def test_modes_change_what_they_say(tiny: Backbone, mode: Mode) -> None:
         assert changed == name.startswith(EXPECTED[mode]), name
 
 
-def test_lp_ft_trains_the_classifier_first(tiny: Backbone) -> None:
+def test_recipe_lp_ft_trains_classifier_first(tiny: Backbone) -> None:
     before = fresh_network(tiny, 2).state_dict()
     run = tiny_run(tiny, recipe(mode="lp-ft", epochs=1))
     run.train_epoch()
@@ -72,7 +72,7 @@ def test_lp_ft_trains_the_classifier_first(tiny: Backbone) -> None:
         ("regnetx_002", "s4.b1.conv1.conv.weight", "head.fc.weight"),
     ],
 )
-def test_the_last_block_of_other_networks(name: str, first: str, head: str) -> None:
+def test_set_trainable_last_block_of_other_networks(name: str, first: str, head: str) -> None:
     with torch.device("meta"):
         network = timm.create_model(name, num_classes=5)
     set_trainable(network, "last-block")
@@ -83,7 +83,7 @@ def test_the_last_block_of_other_networks(name: str, first: str, head: str) -> N
     assert moving == [head, head.replace("weight", "bias")]
 
 
-def test_rates_fall_from_layer_to_layer_and_norms_do_not_decay(tiny: Backbone) -> None:
+def test_parameter_groups_rates_fall_and_norms_do_not_decay(tiny: Backbone) -> None:
     network = fresh_network(tiny, 2).requires_grad_(True)
     groups = parameter_groups(network, 0.5)
     names = {id(p): name for name, p in network.named_parameters()}
@@ -102,7 +102,7 @@ def test_rates_fall_from_layer_to_layer_and_norms_do_not_decay(tiny: Backbone) -
     assert layers["conv1.0.weight" if "conv1.0.weight" in layers else "conv1.weight"] == 0
 
 
-def test_the_optimizer_is_given_these_rates(tiny: Backbone) -> None:
+def test_run_optimizer_has_rates_of_layers(tiny: Backbone) -> None:
     run = tiny_run(tiny, recipe(layer_decay=0.5, epochs=1), rate=0.01)
     run.train_epoch()
     by_scale = {group["lr_scale"]: group["lr"] for group in run.optimizer.param_groups}

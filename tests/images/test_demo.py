@@ -13,7 +13,7 @@ from toptune import DataError
 from toptune.images.demo import solar_cells
 
 
-def test_solar_cells_are_all_there() -> None:
+def test_solar_cells_installed_lists_all_images() -> None:
     cells = solar_cells()
     assert len(cells) == 2624
     assert cells.quarantined == ()
@@ -28,7 +28,7 @@ def test_solar_cells_are_all_there() -> None:
     }
 
 
-def test_solar_cells_are_grey_pictures() -> None:
+def test_solar_cells_decoded_are_grey() -> None:
     cells = solar_cells()
     assert cells.ids[0].startswith("images/cell")
     for source in cells.sources[::500]:
@@ -37,7 +37,7 @@ def test_solar_cells_are_grey_pictures() -> None:
             assert (picture.size, picture.mode) == ((300, 300), "L")
 
 
-def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_solar_cells_package_missing_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", [])
     monkeypatch.delitem(sys.modules, "elpv_dataset", raising=False)
     monkeypatch.setattr(sys, "meta_path", [])

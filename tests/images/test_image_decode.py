@@ -41,7 +41,7 @@ def reason_of(source: bytes | Image.Image | np.ndarray) -> str:
     interpolation=st.sampled_from(INTERPOLATIONS),
     level=st.integers(0, 255),
 )
-def test_the_output_has_the_size_asked_for_and_keeps_flat_colour(
+def test_decode_flat_colour_has_size_and_colour(
     shape: tuple[int, int],
     size: tuple[int, int],
     crop_pct: float,
@@ -67,7 +67,7 @@ def full_decode(data: bytes, geometry: Geometry) -> np.ndarray:
 
 @pytest.mark.parametrize("short_side", [720, 1000, 1433, 2100])
 @pytest.mark.parametrize("crop_mode", CROP_MODES)
-def test_scaled_jpeg_decoding_is_close_to_the_full_one(
+def test_decode_large_jpeg_scaled_is_close_to_full(
     chelsea: np.ndarray, encode: Encode, short_side: int, crop_mode: str
 ) -> None:
     size = (short_side * 451 // 300, short_side)
@@ -80,7 +80,7 @@ def test_scaled_jpeg_decoding_is_close_to_the_full_one(
 
 
 @pytest.mark.parametrize("short_side", [224, 256, 512, 716])
-def test_a_jpeg_below_the_margin_is_decoded_in_full(
+def test_decode_jpeg_below_margin_is_full(
     chelsea: np.ndarray, encode: Encode, short_side: int
 ) -> None:
     image = Image.fromarray(chelsea).resize((short_side * 3 // 2, short_side))
@@ -111,7 +111,7 @@ def features() -> Callable[[np.ndarray], np.ndarray]:
 
 # 720 is decoded at 1/2, just above the margin; 1434 at 1/4 and 2868 at 1/8 likewise.
 @pytest.mark.parametrize("short_side", [720, 1434, 2868])
-def test_features_of_a_scaled_decode_have_cosine_above_099(
+def test_decode_scaled_jpeg_features_have_cosine_above_099(
     astronaut: np.ndarray,
     chelsea: np.ndarray,
     encode: Encode,
@@ -127,9 +127,7 @@ def test_features_of_a_scaled_decode_have_cosine_above_099(
         assert a @ b / np.linalg.norm(a) / np.linalg.norm(b) > 0.99
 
 
-def test_a_large_jpeg_is_decoded_several_times_faster(
-    astronaut: np.ndarray, encode: Encode
-) -> None:
+def test_decode_large_jpeg_is_several_times_faster(astronaut: np.ndarray, encode: Encode) -> None:
     data = encode(Image.fromarray(astronaut).resize((4000, 3000)), "JPEG", quality=90)
 
     def full() -> None:
@@ -153,7 +151,7 @@ def test_a_large_jpeg_is_decoded_several_times_faster(
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("crop_mode", CROP_MODES)
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])
-def test_orientation_is_applied_before_the_crop(
+def test_decode_orientation_is_applied_before_the_crop(
     chelsea: np.ndarray, encode: Encode, orientation: int, crop_mode: str, format: str
 ) -> None:
     exif = Image.Exif()
@@ -174,7 +172,9 @@ def test_orientation_is_applied_before_the_crop(
     assert np.abs(from_pillow - expected).max() <= 2
 
 
-def test_orientation_and_scaled_decoding_together(chelsea: np.ndarray, encode: Encode) -> None:
+def test_decode_orientation_with_scaled_decoding_is_upright(
+    chelsea: np.ndarray, encode: Encode
+) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     data = encode(Image.fromarray(chelsea).resize((2000, 1300)), "JPEG", exif=exif)
@@ -184,16 +184,14 @@ def test_orientation_and_scaled_decoding_together(chelsea: np.ndarray, encode: E
 
 
 @pytest.mark.parametrize("exif", [b"Exif\0\0nonsense", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff"])
-def test_damaged_exif_does_not_spoil_an_image(
-    chelsea: np.ndarray, encode: Encode, exif: bytes
-) -> None:
+def test_decode_damaged_exif_keeps_pixels(chelsea: np.ndarray, encode: Encode, exif: bytes) -> None:
     plain, marked = encode(chelsea, "JPEG"), encode(chelsea, "JPEG", exif=exif)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow speaks of corrupt EXIF data
         np.testing.assert_array_equal(decode(marked, G224), decode(plain, G224))
 
 
-def test_an_orientation_out_of_range_is_ignored(chelsea: np.ndarray, encode: Encode) -> None:
+def test_decode_orientation_out_of_range_is_ignored(chelsea: np.ndarray, encode: Encode) -> None:
     exif = Image.Exif()
     exif[0x0112] = 77
     marked = encode(chelsea, "PNG", exif=exif)
@@ -205,14 +203,16 @@ def test_an_orientation_out_of_range_is_ignored(chelsea: np.ndarray, encode: Enc
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF", "BMP", "GIF", "PPM", "WEBP"])
 @pytest.mark.parametrize("keep", [0.3, 0.7, 0.95])
-def test_a_truncated_file_is_unreadable(
+def test_decode_truncated_file_raises(
     chelsea: np.ndarray, encode: Encode, format: str, keep: float
 ) -> None:
     data = encode(chelsea, format)
     assert reason_of(data[: int(len(data) * keep)])
 
 
-def test_reasons_are_short_and_stable(chelsea: np.ndarray, encode: Encode) -> None:
+def test_decode_damaged_file_reason_is_short_and_stable(
+    chelsea: np.ndarray, encode: Encode
+) -> None:
     jpeg = encode(chelsea, "JPEG")
     assert reason_of(b"") == "empty file"
     assert reason_of(b"these are words, not pixels") == "not an image, or its header is damaged"
@@ -233,7 +233,7 @@ def png_that_declares(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
 
 
-def test_a_decompression_bomb_names_its_size_and_the_knob() -> None:
+def test_decode_bomb_names_size_and_option() -> None:
     reason = reason_of(png_that_declares(20_000, 30_000))
     limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
     assert reason == (
@@ -242,7 +242,7 @@ def test_a_decompression_bomb_names_its_size_and_the_knob() -> None:
     )
 
 
-def test_the_bomb_limit_is_the_one_of_pillow(
+def test_decode_bomb_limit_is_that_of_pillow(
     chelsea: np.ndarray, encode: Encode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = encode(chelsea, "PNG")  # 135300 pixels
@@ -264,7 +264,7 @@ def test_the_bomb_limit_is_the_one_of_pillow(
     edits=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=8),
     keep=st.floats(0, 1),
 )
-def test_no_damage_raises_anything_else(
+def test_decode_any_damage_raises_unreadable_only(
     format: str, edits: list[tuple[float, int]], keep: float
 ) -> None:
     buffer = io.BytesIO()
@@ -282,7 +282,7 @@ def test_no_damage_raises_anything_else(
             assert pixels.shape == (16, 16, 3)
 
 
-def test_a_path_is_not_decoded() -> None:
+def test_decode_path_raises_type_error() -> None:
     with pytest.raises(TypeError, match="source must be bytes, a Pillow image or an array"):
         decode("cat.jpg", G224)  # type: ignore[arg-type]
 
@@ -290,7 +290,7 @@ def test_a_path_is_not_decoded() -> None:
 # --- images that belong to the caller, threads, handles
 
 
-def test_an_image_of_the_caller_stays_as_it_was(
+def test_decode_image_of_caller_is_unchanged(
     tmp_path: Path, chelsea: np.ndarray, encode: Encode
 ) -> None:
     path = tmp_path / "big.jpg"
@@ -301,7 +301,7 @@ def test_an_image_of_the_caller_stays_as_it_was(
         assert np.asarray(image).shape == (1200, 1600, 3)
 
 
-def test_a_closed_image_is_unreadable(tmp_path: Path, chelsea: np.ndarray, encode: Encode) -> None:
+def test_decode_closed_image_raises(tmp_path: Path, chelsea: np.ndarray, encode: Encode) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(encode(chelsea, "PNG"))
     with Image.open(path) as image:
@@ -309,7 +309,7 @@ def test_a_closed_image_is_unreadable(tmp_path: Path, chelsea: np.ndarray, encod
     assert reason_of(image).startswith("damaged: ")
 
 
-def test_threads_get_what_one_thread_gets(chelsea: np.ndarray, encode: Encode) -> None:
+def test_decode_in_threads_equals_one_thread(chelsea: np.ndarray, encode: Encode) -> None:
     files = [
         encode(chelsea[i:], f) for i in range(4) for f in ("JPEG", "PNG", "WEBP", "GIF", "TIFF")
     ]
@@ -322,7 +322,7 @@ def test_threads_get_what_one_thread_gets(chelsea: np.ndarray, encode: Encode) -
 @pytest.mark.filterwarnings(
     "error::ResourceWarning", "error::pytest.PytestUnraisableExceptionWarning"
 )
-def test_nothing_is_left_open(chelsea: np.ndarray, encode: Encode) -> None:
+def test_decode_many_leaves_no_file_open(chelsea: np.ndarray, encode: Encode) -> None:
     for format in ("JPEG", "PNG", "TIFF", "GIF", "WEBP"):
         data = encode(chelsea, format)
         decode(data, G224)

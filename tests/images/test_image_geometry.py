@@ -38,7 +38,7 @@ def timm_transform(pixels: np.ndarray, geometry: Geometry) -> np.ndarray:
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "lanczos", "hamming"])
 @pytest.mark.parametrize("size", [(224, 224), (97, 97), (96, 160), (160, 96)])
 @pytest.mark.parametrize("crop_pct", [0.875, 0.95, 1.0])
-def test_equals_the_evaluation_transform_of_timm(
+def test_geometry_any_equals_timm_transform(
     astronaut: np.ndarray,
     chelsea: np.ndarray,
     crop_mode: str,
@@ -58,7 +58,7 @@ def test_equals_the_evaluation_transform_of_timm(
 
 
 @pytest.mark.parametrize("interpolation", ["nearest", "box"])
-def test_the_filters_that_jump_equal_timm_except_on_ties(
+def test_geometry_box_filters_equal_timm_except_ties(
     chelsea: np.ndarray, interpolation: str
 ) -> None:
     for crop_mode in CROP_MODES:
@@ -67,7 +67,7 @@ def test_the_filters_that_jump_equal_timm_except_on_ties(
         assert same.mean() > 0.97
 
 
-def test_border_fills_with_the_given_colour(chelsea: np.ndarray) -> None:
+def test_geometry_border_fills_with_given_colour(chelsea: np.ndarray) -> None:
     pixels = decode(chelsea, Geometry((90, 90), 1.0, "border", fill=(1, 2, 3)))
     # 300 x 451 becomes 60 x 90: 15 rows above and below.
     np.testing.assert_array_equal(pixels[:15], np.broadcast_to([1, 2, 3], (15, 90, 3)))
@@ -75,12 +75,12 @@ def test_border_fills_with_the_given_colour(chelsea: np.ndarray) -> None:
     assert (pixels[15:75] != [1, 2, 3]).any(axis=2).mean() > 0.99
 
 
-def test_squash_keeps_the_whole_image_at_crop_pct_one() -> None:
+def test_geometry_squash_keeps_whole_image() -> None:
     assert window_of(Geometry((50, 70), 1.0, "squash"), 300, 451).box == (0, 0, 451, 300)
 
 
 @given(geometry=geometries, height=sides, width=sides)
-def test_the_window_lies_in_the_image_and_in_the_output(
+def test_window_of_any_lies_in_image_and_output(
     geometry: Geometry, height: int, width: int
 ) -> None:
     window = window_of(geometry, height, width)
@@ -95,7 +95,7 @@ def test_the_window_lies_in_the_image_and_in_the_output(
 
 
 @given(geometry=geometries, height=sides, width=sides)
-def test_center_keeps_the_aspect_ratio(geometry: Geometry, height: int, width: int) -> None:
+def test_window_of_center_keeps_aspect_ratio(geometry: Geometry, height: int, width: int) -> None:
     geometry = Geometry(geometry.size, geometry.crop_pct, "center")
     goal_h, goal_w = (math.floor(s / geometry.crop_pct) for s in geometry.size)
     scale = max(goal_h / height, goal_w / width)
@@ -104,7 +104,7 @@ def test_center_keeps_the_aspect_ratio(geometry: Geometry, height: int, width: i
     assert abs(resized_w - width * scale) < 1
 
 
-def test_sizes_are_stored_as_a_tuple_of_int() -> None:
+def test_geometry_size_is_stored_as_ints() -> None:
     geometry = Geometry(size=np.array([8, 9]))  # type: ignore[arg-type]
     assert geometry == Geometry((8, 9))
     assert hash(geometry) == hash(Geometry((8, 9)))
@@ -126,6 +126,6 @@ def test_sizes_are_stored_as_a_tuple_of_int() -> None:
         ({"fill": (0, 0)}, "fill must be"),
     ],
 )
-def test_bad_values_are_named(options: dict[str, object], message: str) -> None:
+def test_geometry_bad_value_is_named(options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Geometry(**{"size": (8, 8), **options})  # type: ignore[arg-type]

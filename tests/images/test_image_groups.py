@@ -56,14 +56,14 @@ def groups_of(images: ImageSet) -> dict[str, str]:
 # --- manifests
 
 
-def test_csv_groups_are_text_and_blanks_around_them_do_not_count(root: Path) -> None:
+def test_manifest_csv_groups_are_stripped_text(root: Path) -> None:
     lines = ["07, c.jpg", "7,a.jpg", " 07 ,b.jpg", '"x, y",d.jpg']
     table = write_csv(root / "list.csv", "group,image_path,label", *(f"{x},cat" for x in lines[1:]))
     assert groups_of(open_images(table)) == {"a.jpg": "7", "b.jpg": "07", "d.jpg": "x, y"}
 
 
 @pytest.mark.parametrize("missing", ["", "  ", "nan", "<NA>"])
-def test_an_image_without_group_is_a_group_of_its_own(root: Path, missing: str) -> None:
+def test_manifest_missing_group_is_its_own_group(root: Path, missing: str) -> None:
     rows = ["a.jpg,cat,p1", f"b.jpg,cat,{missing}", "c.jpg,dog,p1", f"d.jpg,dog,{missing}"]
     images = open_images(write_csv(root / "list.csv", "image_path,label,group", *rows))
     found = groups_of(images)
@@ -83,7 +83,9 @@ def test_an_image_without_group_is_a_group_of_its_own(root: Path, missing: str) 
         (pa.nulls(3), None),
     ],
 )
-def test_parquet_groups(root: Path, groups: pa.Array, expected: str | None) -> None:
+def test_manifest_parquet_groups_are_text(
+    root: Path, groups: pa.Array, expected: str | None
+) -> None:
     table = root / "list.parquet"
     paths = ["a.jpg", "b.jpg", "c.jpg"]
     columns = {"image_path": paths, "label": ["cat", "dog", "dog"], "group": groups}
@@ -98,7 +100,7 @@ def test_parquet_groups(root: Path, groups: pa.Array, expected: str | None) -> N
         np.testing.assert_array_equal(same, np.array([*expected])[:, None] == [*expected])
 
 
-def test_no_groups_where_there_are_none(root: Path) -> None:
+def test_manifest_empty_group_column_gives_none(root: Path) -> None:
     assert open_images(write_csv(root / "l.csv", "image_path,label", "a.jpg,cat")).groups is None
     empty = write_csv(root / "l.csv", "image_path,label,group", "a.jpg,cat,", "b.jpg,dog,nan")
     assert open_images(empty).groups is None
@@ -107,11 +109,11 @@ def test_no_groups_where_there_are_none(root: Path) -> None:
     assert open_images(root, labelled=False).groups is None
 
 
-def test_a_class_tree_has_no_groups(image_tree: Tree) -> None:
+def test_folder_class_tree_has_no_groups(image_tree: Tree) -> None:
     assert open_images(image_tree(["cat/1.jpg", "dog/1.jpg"])).groups is None
 
 
-def test_groups_of_label_files_and_metadata(image_tree: Tree, tmp_path: Path) -> None:
+def test_manifest_label_file_and_metadata_give_groups(image_tree: Tree, tmp_path: Path) -> None:
     root = image_tree(["train/1.jpg", "train/2.jpg", "test/1.jpg"])
     lines = ["train/1.jpg,cat,p1", "test/1.jpg,dog,p1"]
     table = write_csv(tmp_path / "labels.csv", "image_path,label,group", *lines)
@@ -124,14 +126,14 @@ def test_groups_of_label_files_and_metadata(image_tree: Tree, tmp_path: Path) ->
     assert trained["train/2.jpg"] != "p1"
 
 
-def test_groups_of_a_split(root: Path) -> None:
+def test_manifest_split_keeps_its_groups(root: Path) -> None:
     lines = ["a.jpg,cat,train,p1", "b.jpg,cat,test,p2", "c.jpg,dog,train,p3"]
     table = write_csv(root / "list.csv", "image_path,label,split,group", *lines)
     assert groups_of(open_images(table)) == {"a.jpg": "p1", "c.jpg": "p3"}
     assert groups_of(open_images(table, split="test")) == {"b.jpg": "p2"}
 
 
-def test_contradictory_groups_are_all_set_aside(root: Path) -> None:
+def test_manifest_contradictory_groups_are_quarantined(root: Path) -> None:
     lines = ["a.jpg,cat,p2", "b.jpg,cat,p1", "./a.jpg,cat,p1", "a.jpg,cat,p2"]
     table = write_csv(root / "list.csv", "image_path,label,group", *lines)
     with pytest.warns(DataWarning, match="1 images are named with contradictory groups"):
@@ -142,14 +144,14 @@ def test_contradictory_groups_are_all_set_aside(root: Path) -> None:
         assert len(open_images(table, labelled=False)) == 2
 
 
-def test_a_missing_group_contradicts_nothing(root: Path) -> None:
+def test_manifest_missing_group_contradicts_nothing(root: Path) -> None:
     lines = ["a.jpg,cat,", "a.jpg,cat,p1", "b.jpg,cat, p1", "b.jpg,cat,p1 "]
     table = write_csv(root / "list.csv", "image_path,label,group", *lines)
     with pytest.warns(DataWarning, match="2 rows repeat an image"):
         assert groups_of(open_images(table)) == {"a.jpg": "p1", "b.jpg": "p1"}
 
 
-def test_labels_contradict_before_groups(root: Path) -> None:
+def test_manifest_labels_contradict_before_groups(root: Path) -> None:
     lines = ["a.jpg,cat,p1", "a.jpg,dog,p2", "b.jpg,cat,p1", "c.jpg,,p1", "gone.jpg,cat,p3"]
     table = write_csv(root / "list.csv", "image_path,label,group", *lines)
     with pytest.warns(DataWarning, match="contradictory") as caught:
@@ -163,14 +165,14 @@ def test_labels_contradict_before_groups(root: Path) -> None:
     ]
 
 
-def test_groups_stay_with_their_images_where_others_are_set_aside(root: Path) -> None:
+def test_manifest_quarantined_rows_leave_groups_in_place(root: Path) -> None:
     lines = ["gone.jpg,cat,p0", "d.jpg,cat,p1", ",cat,p2", "b.jpg,,p3", "c.jpg,cat,p4"]
     images = open_images(write_csv(root / "list.csv", "image_path,label,group", *lines))
     assert groups_of(images) == {"d.jpg": "p1", "c.jpg": "p4"}
     assert len(images.quarantined) == 3
 
 
-def test_the_column_may_be_there_once(root: Path) -> None:
+def test_manifest_group_column_twice_raises(root: Path) -> None:
     table = write_csv(root / "list.csv", "image_path,label,group,group", "a.jpg,cat,p1,p2")
     with pytest.raises(DataError, match="2 columns called group: keep one"):
         open_images(table)
@@ -183,7 +185,7 @@ def test_the_column_may_be_there_once(root: Path) -> None:
     st.lists(st.sampled_from([None, "", " ", float("nan"), "a", "b", "b'", "c", 3, " a "])),
     st.permutations(["a", "b", "b'", "b''", "c", "d", "e", "3", "'", "x"]),
 )
-def test_names_of_groups(groups: list[object], own: list[str]) -> None:
+def test_group_names_any_are_distinct_for_missing(groups: list[object], own: list[str]) -> None:
     groups = groups[: len(own)]
     names = group_names(groups, own[: len(groups)]).tolist()
     given = [str(g).strip() if str(g).strip() not in ("", "nan", "None") else None for g in groups]
@@ -195,7 +197,7 @@ def test_names_of_groups(groups: list[object], own: list[str]) -> None:
             assert names.count(name) == 1
 
 
-def test_groups_of_images_in_memory() -> None:
+def test_from_arrays_groups_become_text() -> None:
     sources = [b"1", b"2", b"3", b"4"]
     images = from_arrays(sources, groups=[7, None, np.int64(7), np.str_("p")])
     assert groups_of(images) == {
@@ -212,7 +214,7 @@ def test_groups_of_images_in_memory() -> None:
     assert unlabelled_images(images) is images
 
 
-def test_groups_for_an_image_set_replace_its_own(image_tree: Tree) -> None:
+def test_labelled_images_groups_replace_those_of_image_set(image_tree: Tree) -> None:
     images = open_images(image_tree(["cat/p1 1.jpg", "cat/p1 2.jpg", "dog/p2 1.jpg"]))
     assert labelled_images(images, None) is images
     patients = [Path(i).name.partition(" ")[0] for i in images.ids]
@@ -235,19 +237,19 @@ def test_groups_for_an_image_set_replace_its_own(image_tree: Tree) -> None:
         (np.eye(2), r"groups\[0\] is a ndarray"),
     ],
 )
-def test_groups_that_do_not_fit(groups: object, message: str) -> None:
+def test_labelled_images_groups_that_do_not_fit_raise(groups: object, message: str) -> None:
     with pytest.raises(DataError, match=message):
         labelled_images([b"1", b"2"], ["cat", "dog"], groups=groups)  # type: ignore[arg-type]
     with pytest.raises(DataError, match=message):
         stratified_split(["cat", "dog"], groups=groups)  # type: ignore[arg-type]
 
 
-def test_groups_for_a_folder_are_refused_with_the_way_out(root: Path) -> None:
+def test_labelled_images_groups_for_folder_raise(root: Path) -> None:
     with pytest.raises(DataError, match="column group of a manifest; for a list of groups give"):
         labelled_images(root, None, groups=["p1"])
 
 
-def test_an_image_set_checks_and_keeps_its_groups() -> None:
+def test_image_set_groups_are_checked_and_kept() -> None:
     groups = np.array(["p", "q", "p"])
     images = ImageSet(("a", "b", "c"), (b"1", b"2", b"3"), None, groups=groups)
     assert groups_of(images.subset([2, 1])) == {"c": "p", "b": "q"}
@@ -276,7 +278,7 @@ def groups_by_class(labels: np.ndarray, groups: np.ndarray) -> dict[int, set[int
 
 
 @given(grouped_labels(), st.floats(0.02, 0.98), st.integers(0, 2**32 - 1))
-def test_no_group_is_on_both_sides(
+def test_stratified_split_groups_stay_on_one_side(
     case: tuple[np.ndarray, np.ndarray], test_size: float, seed: int
 ) -> None:
     labels, groups = case
@@ -303,7 +305,7 @@ def test_no_group_is_on_both_sides(
 
 
 @given(grouped_labels(), st.floats(0.1, 0.9))
-def test_no_move_of_one_group_makes_a_split_better(
+def test_stratified_split_no_single_move_improves(
     case: tuple[np.ndarray, np.ndarray], test_size: float
 ) -> None:
     labels, groups = case
@@ -331,7 +333,7 @@ def test_no_move_of_one_group_makes_a_split_better(
 
 
 @pytest.mark.parametrize("test_size", [0.1, 0.25, 0.3, 0.5, 0.8])
-def test_proportions_of_uneven_groups(test_size: float) -> None:
+def test_stratified_split_uneven_groups_keep_proportions(test_size: float) -> None:
     """Forty patients of 1 to 30 images, each with its own mixture of four classes."""
     rng = np.random.default_rng(0)
     sizes = rng.integers(1, 31, 40)
@@ -345,7 +347,7 @@ def test_proportions_of_uneven_groups(test_size: float) -> None:
 
 
 @pytest.mark.parametrize("test_size", [0.1, 0.25, 0.3])
-def test_many_classes_are_split_better_than_by_scikit_learn(test_size: float) -> None:
+def test_stratified_split_many_classes_beats_scikit_learn(test_size: float) -> None:
     """One hundred classes of five groups; how far each class is from `test_size`, on average."""
     rng = np.random.default_rng(5)
     groups = np.repeat(np.arange(500), rng.integers(1, 8, 500))
@@ -366,13 +368,13 @@ def test_many_classes_are_split_better_than_by_scikit_learn(test_size: float) ->
     assert ours < 0.04
 
 
-def test_groups_of_one_image_are_split_as_exactly_as_no_groups() -> None:
+def test_stratified_split_groups_of_one_equal_no_groups() -> None:
     labels = np.repeat(["cat", "dog", "emu"], [60, 30, 10])
     _, test = stratified_split(labels, test_size=0.3, groups=[None] * 100)
     assert np.unique(labels[test], return_counts=True)[1].tolist() == [18, 9, 3]
 
 
-def test_the_seed_decides_and_names_do_not() -> None:
+def test_stratified_split_seed_decides_names_do_not() -> None:
     rng = np.random.default_rng(1)
     groups = rng.integers(0, 30, 200)
     labels = rng.integers(0, 3, 200)
@@ -384,7 +386,7 @@ def test_the_seed_decides_and_names_do_not() -> None:
     np.testing.assert_array_equal(again, splits[0])
 
 
-def test_a_group_that_alone_has_a_class_is_trained_on() -> None:
+def test_stratified_split_only_group_of_a_class_is_trained_on() -> None:
     labels = ["cat", "emu", "cat", "dog", "cat", "dog", "cat"]
     groups = ["p1", "p1", "p2", "p2", "p3", "p3", "p2"]
     for seed in range(10):
@@ -393,7 +395,7 @@ def test_a_group_that_alone_has_a_class_is_trained_on() -> None:
         assert test.tolist() in ([2, 3, 6], [4, 5])
 
 
-def test_every_class_keeps_a_group_to_train_on_however_large_the_test_part() -> None:
+def test_stratified_split_large_test_part_keeps_every_class() -> None:
     labels = np.arange(80) % 40  # forty classes of two groups
     train, test = stratified_split(labels, test_size=0.98, groups=np.arange(80))
     assert sorted(labels[train]) == sorted(labels[test]) == list(range(40))
@@ -408,19 +410,21 @@ def test_every_class_keeps_a_group_to_train_on_however_large_the_test_part() -> 
         (["cat", "dog"], ["p1", None], "each group is the only one of some class"),
     ],
 )
-def test_splits_that_cannot_be(labels: list[str], groups: list[str], message: str) -> None:
+def test_stratified_split_impossible_groups_raise(
+    labels: list[str], groups: list[str], message: str
+) -> None:
     with pytest.raises(DataError, match=message):
         stratified_split(labels, groups=groups)
 
 
-def test_bad_arguments_are_named_before_groups() -> None:
+def test_stratified_split_bad_arguments_raise_before_groups() -> None:
     with pytest.raises(DataError, match="without labels"):
         stratified_split(None, groups=["p1", "p2"])
     with pytest.raises(DataError, match="test_size must be between 0 and 1"):
         stratified_split(["cat", "cat"], test_size=1, groups=["p1", "p2"])
 
 
-def test_a_manifest_is_split_by_its_groups(root: Path) -> None:
+def test_stratified_split_manifest_groups_stay_together(root: Path) -> None:
     lines = ["a.jpg,cat,p1", "b.jpg,dog,p1", "c.jpg,cat,p2", "d.jpg,dog,p2"]
     images = open_images(write_csv(root / "list.csv", "image_path,label,group", *lines))
     train, test = stratified_split(images.labels, test_size=0.5, groups=images.groups)

@@ -39,7 +39,7 @@ def labels_of(images: ImageSet) -> list[str]:
     return found
 
 
-def test_the_folder_is_the_label(image_tree: Tree) -> None:
+def test_open_images_class_folders_are_labels(image_tree: Tree) -> None:
     root = image_tree(["dog/2.jpg", "cat/b.png", "cat/a.JPG", "dog/deep/er/1.webp"])
     images = open_images(root)
     assert images.ids == ("cat/a.JPG", "cat/b.png", "dog/2.jpg", "dog/deep/er/1.webp")
@@ -50,7 +50,7 @@ def test_the_folder_is_the_label(image_tree: Tree) -> None:
     assert open_images(f"{root}/").ids == images.ids
 
 
-def test_every_extension_and_nothing_else(image_tree: Tree) -> None:
+def test_open_images_extensions_are_known_ones(image_tree: Tree) -> None:
     known = ["jpg", "jpeg", "png", "bmp", "gif", "webp", "tif", "tiff", "ppm", "jfif", "JPEG"]
     root = image_tree([f"cat/a{i}.{suffix}" for i, suffix in enumerate(known)])
     shutil.copy(root / "cat" / "a0.jpg", root / "cat" / "grey.pgm")
@@ -66,7 +66,7 @@ def test_every_extension_and_nothing_else(image_tree: Tree) -> None:
     assert set(labels_of(images)) == {"cat"}
 
 
-def test_names_with_spaces_accents_and_dots(image_tree: Tree) -> None:
+def test_open_images_spaces_accents_dots_are_kept(image_tree: Tree) -> None:
     root = image_tree(["São Paulo/né 1.jpg", "New York/a.b.c.jpg", "007/x.jpg", "日本/猫.png"])
     images = open_images(root)
     assert set(labels_of(images)) == {"São Paulo", "New York", "007", "日本"}
@@ -74,7 +74,7 @@ def test_names_with_spaces_accents_and_dots(image_tree: Tree) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other file systems take UTF-8 names only")
-def test_names_that_are_not_utf8_can_be_read_and_stored(image_tree: Tree) -> None:
+def test_open_images_names_not_utf8_are_printable(image_tree: Tree) -> None:
     root = image_tree(["cat/a.jpg"])
     folder = os.fsencode(root) + b"/caf\xe9"
     os.mkdir(folder)  # noqa: PTH102 - the name is bytes
@@ -86,7 +86,7 @@ def test_names_that_are_not_utf8_can_be_read_and_stored(image_tree: Tree) -> Non
     assert read_source(images.sources[0]) == read_source(images.sources[1])
 
 
-def test_links_are_followed_but_not_in_circles(image_tree: Tree) -> None:
+def test_open_images_circular_links_end(image_tree: Tree) -> None:
     root = image_tree(["cat/1.jpg"])
     elsewhere = image_tree(["2.jpg", "more/3.jpg"], root="elsewhere")
     (root / "dog").symlink_to(elsewhere)
@@ -97,7 +97,7 @@ def test_links_are_followed_but_not_in_circles(image_tree: Tree) -> None:
     assert images.ids == ("cat/1.jpg", "dog/2.jpg", "dog/more/3.jpg")
 
 
-def test_broken_links_are_set_aside(image_tree: Tree) -> None:
+def test_open_images_broken_links_are_quarantined(image_tree: Tree) -> None:
     root = image_tree(["cat/1.jpg"])
     (root / "cat" / "2.jpg").symlink_to(root / "gone.jpg")
     images = open_images(root)
@@ -110,11 +110,11 @@ def test_broken_links_are_set_aside(image_tree: Tree) -> None:
         open_images(root, labelled=False)
 
 
-def test_a_folder_named_like_an_image_is_a_folder(image_tree: Tree) -> None:
+def test_open_images_folder_named_like_image_is_entered(image_tree: Tree) -> None:
     assert open_images(image_tree(["cat/x.jpg/1.jpg"])).ids == ("cat/x.jpg/1.jpg",)
 
 
-def test_a_folder_that_may_not_be_entered_is_set_aside(
+def test_open_images_forbidden_folder_is_quarantined(
     image_tree: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = image_tree(["cat/1.jpg", "cat/locked/2.jpg"])
@@ -131,7 +131,7 @@ def test_a_folder_that_may_not_be_entered_is_set_aside(
     assert images.quarantined == (Quarantined("cat/locked", "permission denied"),)
 
 
-def test_class_folders_without_images_are_named(image_tree: Tree) -> None:
+def test_open_images_empty_class_folder_warns(image_tree: Tree) -> None:
     root = image_tree(["cat/1.jpg"])
     (root / "dog").mkdir()
     (root / "emu").mkdir()
@@ -140,25 +140,25 @@ def test_class_folders_without_images_are_named(image_tree: Tree) -> None:
         assert open_images(root).ids == ("cat/1.jpg",)
 
 
-def test_images_beside_class_folders_are_left_out_with_a_warning(image_tree: Tree) -> None:
+def test_open_images_loose_images_warn(image_tree: Tree) -> None:
     root = image_tree(["cat/1.jpg", "stray.jpg"])
     with pytest.warns(DataWarning, match="left out 1 images .* in no class folder"):
         assert open_images(root).ids == ("cat/1.jpg",)
 
 
 @pytest.mark.parametrize("data", ["", "  "])
-def test_an_empty_path(data: str) -> None:
+def test_open_images_empty_path_raises(data: str) -> None:
     with pytest.raises(DataError, match="path of the images is empty"):
         open_images(data)
 
 
-def test_a_path_that_does_not_exist(tmp_path: Path) -> None:
+def test_open_images_missing_path_raises(tmp_path: Path) -> None:
     for call in (open_images, splits_of):
         with pytest.raises(DataError, match=r"gone.*: no such file or folder"):
             call(tmp_path / "gone")
 
 
-def test_a_folder_without_images(tmp_path: Path) -> None:
+def test_open_images_folder_without_images_raises(tmp_path: Path) -> None:
     empty = tmp_path / "nothing here"
     empty.mkdir()
     for labelled in (True, False):
@@ -173,7 +173,7 @@ def test_a_folder_without_images(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("val", ["val", "valid", "validation", "Val"])
-def test_split_folders(image_tree: Tree, val: str) -> None:
+def test_open_images_split_folders_are_splits(image_tree: Tree, val: str) -> None:
     root = image_tree(["test/cat/1.jpg", "train/cat/1.jpg", "train/dog/2.jpg", f"{val}/dog/3.jpg"])
     (root / "README.txt").write_text("not a folder")
     assert splits_of(root) == ("train", "val", "test")
@@ -185,7 +185,7 @@ def test_split_folders(image_tree: Tree, val: str) -> None:
     assert open_images(root, split="test").ids == ("test/cat/1.jpg",)
 
 
-def test_a_lone_split_folder_holds_class_folders(image_tree: Tree) -> None:
+def test_open_images_lone_split_folder_holds_classes(image_tree: Tree) -> None:
     root = image_tree(["test/cat/1.jpg"])
     assert splits_of(root) == ("test",)
     assert labels_of(open_images(root, split="test")) == ["cat"]
@@ -193,24 +193,24 @@ def test_a_lone_split_folder_holds_class_folders(image_tree: Tree) -> None:
         open_images(root)
 
 
-def test_a_lone_folder_of_images_is_a_class(image_tree: Tree) -> None:
+def test_open_images_lone_image_folder_is_a_class(image_tree: Tree) -> None:
     root = image_tree(["train/1.jpg", "train/2.jpg"])
     assert splits_of(root) == ()
     assert labels_of(open_images(root)) == ["train", "train"]
 
 
-def test_split_names_among_other_folders_are_classes(image_tree: Tree) -> None:
+def test_open_images_split_names_among_others_are_classes(image_tree: Tree) -> None:
     root = image_tree(["train/1.jpg", "test/2.jpg", "extra/3.jpg"])
     with pytest.warns(DataWarning, match="'test', 'train' in .* taken for classes.*'extra'"):
         assert labels_of(open_images(root)) == ["extra", "test", "train"]
     assert splits_of(root) == ()
 
 
-def test_a_train_among_vehicles_is_a_class_without_ado(image_tree: Tree) -> None:
+def test_open_images_one_split_name_among_classes_is_silent(image_tree: Tree) -> None:
     assert labels_of(open_images(image_tree(["train/1.jpg", "bus/2.jpg"]))) == ["bus", "train"]
 
 
-def test_split_that_is_not_there(image_tree: Tree) -> None:
+def test_open_images_absent_split_raises(image_tree: Tree) -> None:
     root = image_tree(["train/cat/1.jpg", "test/cat/2.jpg"])
     with pytest.raises(DataError, match="has no split 'val': choose from train, test"):
         open_images(root, split="valid")
@@ -220,13 +220,13 @@ def test_split_that_is_not_there(image_tree: Tree) -> None:
         open_images(root / "train", split="test")
 
 
-def test_two_spellings_of_one_split(image_tree: Tree) -> None:
+def test_open_images_split_spelled_twice_raises(image_tree: Tree) -> None:
     root = image_tree(["val/cat/1.jpg", "valid/cat/2.jpg"])
     with pytest.raises(DataError, match="both 'val' and 'valid', which name the same split"):
         open_images(root, split="val")
 
 
-def test_split_folders_without_class_folders(image_tree: Tree) -> None:
+def test_open_images_split_without_class_folders_raises(image_tree: Tree) -> None:
     root = image_tree(["train/1.jpg", "test/2.jpg"])
     with pytest.raises(DataError, match="train holds images but no class folders"):
         open_images(root)
@@ -235,7 +235,7 @@ def test_split_folders_without_class_folders(image_tree: Tree) -> None:
 # --- without labels
 
 
-def test_without_labels_everything_below_is_listed(image_tree: Tree) -> None:
+def test_open_images_unlabelled_lists_everything_below(image_tree: Tree) -> None:
     root = image_tree(["1.jpg", "a/2.png", "a/b/3.gif"])
     images = open_images(root, labelled=False)
     assert images.ids == ("1.jpg", "a/2.png", "a/b/3.gif")
@@ -244,19 +244,19 @@ def test_without_labels_everything_below_is_listed(image_tree: Tree) -> None:
         open_images(root)
 
 
-def test_without_labels_a_split_is_taken_only_when_asked_for(image_tree: Tree) -> None:
+def test_open_images_unlabelled_takes_split_only_if_asked(image_tree: Tree) -> None:
     root = image_tree(["train/1.jpg", "test/cat/2.jpg"])
     assert open_images(root, labelled=False).ids == ("test/cat/2.jpg", "train/1.jpg")
     assert open_images(root, labelled=False, split="test").ids == ("test/cat/2.jpg",)
 
 
-def test_a_flat_folder_with_labels_explains_the_layouts(image_tree: Tree) -> None:
+def test_open_images_flat_folder_labelled_raises_with_layouts(image_tree: Tree) -> None:
     root = image_tree(["1.jpg", "2.jpg"])
     with pytest.raises(DataError, match=r"no class folders.*one folder per class.*\.csv"):
         open_images(root)
 
 
-def test_one_image(image_tree: Tree) -> None:
+def test_open_images_one_image_is_listed(image_tree: Tree) -> None:
     path = image_tree(["1.jpg"]) / "1.jpg"
     images = open_images(path, labelled=False)
     assert (images.ids, images.sources, images.labels) == (("1.jpg",), (str(path),), None)

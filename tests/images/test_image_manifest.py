@@ -41,7 +41,7 @@ def pairs(images: ImageSet) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("column", ["image_path", "file_name"])
-def test_csv_keeps_order_and_labels_as_text(root: Path, column: str) -> None:
+def test_manifest_csv_keeps_order_and_text(root: Path, column: str) -> None:
     table = write_csv(
         root / "list.csv",
         f"weight,label,{column}",
@@ -57,7 +57,7 @@ def test_csv_keeps_order_and_labels_as_text(root: Path, column: str) -> None:
     assert splits_of(table) == ()
 
 
-def test_byte_order_mark_and_windows_line_ends(root: Path) -> None:
+def test_manifest_bom_and_crlf_are_read(root: Path) -> None:
     table = root / "list.csv"
     table.write_bytes(b"\xef\xbb\xbfimage_path,label\r\na.jpg,cat\r\n")
     assert pairs(open_images(table)) == [("a.jpg", "cat")]
@@ -74,7 +74,9 @@ def test_byte_order_mark_and_windows_line_ends(root: Path) -> None:
         (pa.array([True, False]), ["true", "false"]),
     ],
 )
-def test_parquet(root: Path, labels: pa.Array, expected: list[str]) -> None:
+def test_manifest_parquet_labels_become_text(
+    root: Path, labels: pa.Array, expected: list[str]
+) -> None:
     folder = root / "split=train"  # looks like a partition, and is none
     folder.mkdir()
     table = folder / "list.parquet"
@@ -86,7 +88,7 @@ def test_parquet(root: Path, labels: pa.Array, expected: list[str]) -> None:
     assert images.labels.tolist() == expected
 
 
-def test_parquet_without_some_labels(root: Path) -> None:
+def test_manifest_parquet_null_labels_are_quarantined(root: Path) -> None:
     table = root / "list.parquet"
     labels = pa.array([1.0, float("nan"), None])
     parquet.write_table(
@@ -97,7 +99,7 @@ def test_parquet_without_some_labels(root: Path) -> None:
     assert {q.id for q in images.quarantined} == {"b.jpg", "c.jpg"}
 
 
-def test_splits_by_column(root: Path) -> None:
+def test_manifest_split_column_selects_rows(root: Path) -> None:
     table = write_csv(
         root / "list.csv",
         "image_path,label,split",
@@ -112,7 +114,7 @@ def test_splits_by_column(root: Path) -> None:
     assert open_images(table, labelled=False).ids == ("a.jpg", "b.jpg", "c.jpg")
 
 
-def test_split_that_is_not_there(root: Path) -> None:
+def test_manifest_absent_split_raises(root: Path) -> None:
     lines = ["image_path,label,split", "a.jpg,cat,test", "b.jpg,cat,"]
     table = write_csv(root / "list.csv", *lines)
     with pytest.raises(DataError, match=r"list\.csv has no split 'train': choose from test"):
@@ -122,13 +124,13 @@ def test_split_that_is_not_there(root: Path) -> None:
         open_images(plain, split="test")
 
 
-def test_a_split_column_without_values_is_none(root: Path) -> None:
+def test_manifest_empty_split_column_is_none(root: Path) -> None:
     table = write_csv(root / "list.csv", "image_path,label,split", "a.jpg,cat,", "b.jpg,dog,")
     assert splits_of(table) == ()
     assert len(open_images(table)) == 2
 
 
-def test_rows_of_unknown_splits_are_left_out_with_a_warning(root: Path) -> None:
+def test_manifest_unknown_split_rows_warn(root: Path) -> None:
     table = write_csv(
         root / "list.csv", "image_path,label,split", "a.jpg,cat,train", "b.jpg,cat,spare"
     )
@@ -145,13 +147,13 @@ def test_rows_of_unknown_splits_are_left_out_with_a_warning(root: Path) -> None:
         ("image_path,label,label", "2 columns called label"),
     ],
 )
-def test_columns_are_named(root: Path, header: str, message: str) -> None:
+def test_manifest_missing_columns_are_named(root: Path, header: str, message: str) -> None:
     row = ",".join(["a.jpg"] * (header.count(",") + 1))
     with pytest.raises(DataError, match=message):
         open_images(write_csv(root / "list.csv", header, row))
 
 
-def test_labels_are_not_needed_for_prediction(root: Path) -> None:
+def test_manifest_unlabelled_needs_no_labels(root: Path) -> None:
     images = open_images(write_csv(root / "list.csv", "image_path", "a.jpg"), labelled=False)
     assert (images.ids, images.labels) == (("a.jpg",), None)
 
@@ -166,14 +168,14 @@ def test_labels_are_not_needed_for_prediction(root: Path) -> None:
         ("empty.parquet", b""),
     ],
 )
-def test_files_that_are_no_tables(root: Path, name: str, content: bytes) -> None:
+def test_manifest_no_table_raises(root: Path, name: str, content: bytes) -> None:
     (root / name).write_bytes(content)
     with pytest.raises(DataError, match=f"cannot read manifest .*{name}: ") as caught:
         open_images(root / name)
     assert "\n" not in str(caught.value)
 
 
-def test_a_manifest_without_rows(root: Path) -> None:
+def test_manifest_without_rows_raises(root: Path) -> None:
     with pytest.raises(DataError, match="names no images"):
         open_images(write_csv(root / "list.csv", "image_path,label"))
 
@@ -181,7 +183,7 @@ def test_a_manifest_without_rows(root: Path) -> None:
 # --- rows that cannot be used
 
 
-def test_missing_files_are_set_aside(root: Path) -> None:
+def test_manifest_missing_files_are_quarantined(root: Path) -> None:
     (root / "link.jpg").symlink_to(root / "gone.jpg")
     (root / "folder.jpg").mkdir()
     lines = ["a.jpg,cat", "gone.jpg,dog", "link.jpg,dog", "folder.jpg,dog", ",dog"]
@@ -195,27 +197,27 @@ def test_missing_files_are_set_aside(root: Path) -> None:
     }
 
 
-def test_all_files_missing_says_where_they_were_looked_for(root: Path) -> None:
+def test_manifest_all_files_missing_names_folders(root: Path) -> None:
     table = write_csv(root / "list.csv", "image_path,label", "x/1.jpg,cat", "x/2.jpg,dog")
     with pytest.raises(DataError, match=r"none of the 2 files .*'x/1\.jpg': .* looked up in") as e:
         open_images(table)
     assert str(root) in str(e.value)
 
 
-def test_nothing_usable_names_the_first_reason(root: Path) -> None:
+def test_manifest_nothing_usable_names_first_reason(root: Path) -> None:
     table = write_csv(root / "list.csv", "image_path,label", "a.jpg,", "gone.jpg,dog")
     with pytest.raises(DataError, match=r"2 images and none can be used; .*'a\.jpg': no label"):
         open_images(table)
 
 
-def test_images_without_label_are_set_aside(root: Path) -> None:
+def test_manifest_missing_labels_are_quarantined(root: Path) -> None:
     lines = ["a.jpg,cat", "b.jpg,", "c.jpg,NaN", "sub dir/ü.jpg,  "]
     images = open_images(write_csv(root / "list.csv", "image_path,label", *lines))
     assert pairs(images) == [("a.jpg", "cat")]
     assert [q.reason for q in images.quarantined] == ["no label"] * 3
 
 
-def test_repeated_rows_are_kept_once(root: Path) -> None:
+def test_manifest_repeated_rows_are_kept_once(root: Path) -> None:
     lines = ["a.jpg,cat", "b.jpg,dog", "./a.jpg,cat", f"{root}/a.jpg,cat", "b.jpg,"]
     table = write_csv(root / "list.csv", "image_path,label", *lines)
     with pytest.warns(DataWarning, match="3 rows repeat an image with the same label"):
@@ -224,7 +226,7 @@ def test_repeated_rows_are_kept_once(root: Path) -> None:
     assert images.quarantined == ()
 
 
-def test_contradictory_labels_are_all_set_aside(root: Path) -> None:
+def test_manifest_contradictory_labels_are_quarantined(root: Path) -> None:
     lines = ["a.jpg,dog", "b.jpg,cat", "./a.jpg,cat", "a.jpg,dog"]
     table = write_csv(root / "list.csv", "image_path,label", *lines)
     with pytest.warns(DataWarning, match="1 images are named with contradictory labels"):
@@ -233,7 +235,7 @@ def test_contradictory_labels_are_all_set_aside(root: Path) -> None:
     assert images.quarantined == (Quarantined("a.jpg", "contradictory labels: 'cat' and 'dog'"),)
 
 
-def test_the_same_image_in_two_splits_is_no_contradiction(root: Path) -> None:
+def test_manifest_image_in_two_splits_is_no_contradiction(root: Path) -> None:
     lines = ["a.jpg,cat,train", "a.jpg,dog,test"]
     table = write_csv(root / "list.csv", "image_path,label,split", *lines)
     assert pairs(open_images(table)) == [("a.jpg", "cat")]
@@ -243,19 +245,19 @@ def test_the_same_image_in_two_splits_is_no_contradiction(root: Path) -> None:
 # --- metadata.csv
 
 
-def test_a_folder_with_metadata(root: Path) -> None:
+def test_open_images_folder_with_metadata_uses_it(root: Path) -> None:
     write_csv(root / "metadata.csv", "file_name,label", "b.jpg,dog", "sub dir/ü.jpg,cat")
     assert pairs(open_images(root)) == [("b.jpg", "dog"), ("sub dir/ü.jpg", "cat")]
     assert len(open_images(root, labelled=False)) == 4
 
 
-def test_metadata_with_splits(root: Path) -> None:
+def test_open_images_metadata_with_splits_selects_rows(root: Path) -> None:
     write_csv(root / "metadata.csv", "file_name,label,split", "a.jpg,cat,train", "b.jpg,cat,test")
     assert splits_of(root) == ("train", "test")
     assert open_images(root, split="test").ids == ("b.jpg",)
 
 
-def test_metadata_in_split_folders(image_tree: Tree) -> None:
+def test_open_images_metadata_in_split_folders_is_used(image_tree: Tree) -> None:
     root = image_tree(["train/images/1.jpg", "test/images/1.jpg"])
     for split in ("train", "test"):
         write_csv(root / split / "metadata.csv", "file_name,label", f"images/1.jpg,{split}ed")
@@ -263,14 +265,14 @@ def test_metadata_in_split_folders(image_tree: Tree) -> None:
     assert pairs(open_images(root, split="test")) == [("test/images/1.jpg", "tested")]
 
 
-def test_metadata_of_another_kind_beside_class_folders(image_tree: Tree) -> None:
+def test_open_images_metadata_beside_class_folders_warns(image_tree: Tree) -> None:
     root = image_tree(["cat/1.jpg"])
     write_csv(root / "metadata.csv", "id,age", "1,3")
     with pytest.warns(DataWarning, match=r"metadata\.csv has no columns file_name and label"):
         assert pairs(open_images(root)) == [("cat/1.jpg", "cat")]
 
 
-def test_metadata_without_labels_in_a_flat_folder(image_tree: Tree) -> None:
+def test_open_images_metadata_without_labels_raises(image_tree: Tree) -> None:
     root = image_tree(["1.jpg"])
     write_csv(root / "metadata.csv", "file_name,text", "1.jpg,a cat")
     with pytest.raises(DataError, match="no column label; its columns are: file_name, text"):
@@ -280,7 +282,7 @@ def test_metadata_without_labels_in_a_flat_folder(image_tree: Tree) -> None:
 # --- labels in a file of their own
 
 
-def test_labels_file_starts_from_the_data_folder(root: Path, tmp_path: Path) -> None:
+def test_open_images_label_file_starts_from_data_folder(root: Path, tmp_path: Path) -> None:
     table = write_csv(tmp_path / "labels.csv", "image_path,label,split", "a.jpg,cat,train")
     images = open_images(root, labels=table)
     assert pairs(images) == [("a.jpg", "cat")]
@@ -289,7 +291,7 @@ def test_labels_file_starts_from_the_data_folder(root: Path, tmp_path: Path) -> 
     assert splits_of(root) == ()
 
 
-def test_labels_file_falls_back_to_its_own_folder(image_tree: Tree) -> None:
+def test_open_images_label_file_falls_back_to_own_folder(image_tree: Tree) -> None:
     data = image_tree(["a.jpg"], root="data")
     other = image_tree(["a.jpg", "b.jpg"], root="other")
     table = write_csv(other / "labels.csv", "image_path,label", "a.jpg,cat", "b.jpg,dog", "c.jpg,x")
@@ -298,7 +300,7 @@ def test_labels_file_falls_back_to_its_own_folder(image_tree: Tree) -> None:
     assert images.quarantined == (Quarantined("c.jpg", "no such file"),)
 
 
-def test_labels_file_needs_a_folder_and_a_table(root: Path, tmp_path: Path) -> None:
+def test_open_images_label_file_for_a_file_raises(root: Path, tmp_path: Path) -> None:
     table = write_csv(tmp_path / "labels.csv", "image_path,label", "a.jpg,cat")
     with pytest.raises(DataError, match=r"labels\.csv must be a folder"):
         open_images(table, labels=table)
@@ -308,7 +310,7 @@ def test_labels_file_needs_a_folder_and_a_table(root: Path, tmp_path: Path) -> N
         open_images(root, labels=tmp_path / "gone.csv")
 
 
-def test_many_rows_are_listed_in_order(root: Path) -> None:
+def test_manifest_many_rows_keep_order(root: Path) -> None:
     rows = [f"{name}.jpg,{label}" for name, label in zip("abc", "xyz", strict=True)]
     table = write_csv(root / "list.csv", "image_path,label", *rows * 2000)
     with pytest.warns(DataWarning, match="5997 rows repeat"):

@@ -37,19 +37,21 @@ def reason_of(source: ImageSource) -> str:
 # --- read_source
 
 
-def test_a_path_gives_the_bytes_of_the_file(tmp_path: Path) -> None:
+def test_read_source_path_returns_bytes(tmp_path: Path) -> None:
     path = tmp_path / "naïve name ü.jpg"
     path.write_bytes(b"abc")
     assert read_source(path) == b"abc"
     assert read_source(str(path)) == b"abc"
 
 
-def test_what_is_in_memory_is_returned_unchanged(chelsea: np.ndarray) -> None:
+def test_read_source_in_memory_is_unchanged(chelsea: np.ndarray) -> None:
     for source in (b"", b"abc", Image.new("L", (1, 1)), chelsea):
         assert read_source(source) is source
 
 
-def test_reasons_why_a_file_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_read_source_unreadable_file_has_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "empty.jpg").touch()
     (tmp_path / "folder.jpg").mkdir()
     (tmp_path / "link.jpg").symlink_to(tmp_path / "gone.jpg")
@@ -71,12 +73,12 @@ def test_reasons_why_a_file_cannot_be_read(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
-def test_a_named_pipe_is_refused_instead_of_waited_for(tmp_path: Path) -> None:
+def test_read_source_named_pipe_raises(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.jpg")
     assert reason_of(tmp_path / "pipe.jpg") == "not a regular file"
 
 
-def test_the_error_survives_pickling_and_has_one_line() -> None:
+def test_unreadable_image_pickled_keeps_reason() -> None:
     error = pickle.loads(pickle.dumps(UnreadableImage("damaged:\n  second line")))
     assert isinstance(error, UnreadableImage)
     assert isinstance(error, DataError)
@@ -86,7 +88,7 @@ def test_the_error_survives_pickling_and_has_one_line() -> None:
 # --- content_hash
 
 
-def test_a_file_and_its_bytes_have_the_same_hash(tmp_path: Path) -> None:
+def test_content_hash_file_equals_its_bytes(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     path.write_bytes(b"abc")
     assert content_hash(path) == content_hash(str(path)) == content_hash(b"abc")
@@ -94,7 +96,7 @@ def test_a_file_and_its_bytes_have_the_same_hash(tmp_path: Path) -> None:
     assert content_hash(b"abd") != content_hash(b"abc")
 
 
-def test_arrays_differ_by_values_shape_and_type() -> None:
+def test_content_hash_arrays_differ_by_value_shape_dtype() -> None:
     base = np.arange(12, dtype=np.uint8).reshape(3, 4)
     variants = [base, base + 1, base.reshape(4, 3), base.astype(np.uint16), base[..., None]]
     variants += [base > 5, base[:0], base[:, :0].astype(np.float32)]
@@ -106,7 +108,7 @@ def test_arrays_differ_by_values_shape_and_type() -> None:
         content_hash(np.full((2, 2), None))
 
 
-def test_images_differ_by_whatever_changes_their_pixels(chelsea: np.ndarray) -> None:
+def test_content_hash_images_differ_by_whatever_changes_pixels(chelsea: np.ndarray) -> None:
     image = Image.fromarray(chelsea[:20, :30])
     other_palette = image.quantize(4)
     other_palette.putpalette(list(range(12)))
@@ -123,7 +125,9 @@ def test_images_differ_by_whatever_changes_their_pixels(chelsea: np.ndarray) -> 
     assert (decode(turned, geometry) != decode(image, geometry)).any()
 
 
-def test_a_damaged_image_has_no_hash(chelsea: np.ndarray, encode: Encode, tmp_path: Path) -> None:
+def test_content_hash_damaged_image_raises(
+    chelsea: np.ndarray, encode: Encode, tmp_path: Path
+) -> None:
     data = encode(chelsea, "PNG")
     path = tmp_path / "half.png"
     path.write_bytes(data[: len(data) // 2])
@@ -136,7 +140,7 @@ def test_a_damaged_image_has_no_hash(chelsea: np.ndarray, encode: Encode, tmp_pa
 # --- ImageSet and from_arrays
 
 
-def test_from_arrays_keeps_order_and_makes_text_of_labels(chelsea: np.ndarray) -> None:
+def test_from_arrays_labels_keep_order(chelsea: np.ndarray) -> None:
     sources = [chelsea, b"bytes", Image.new("L", (2, 2)), "a.jpg"]
     images = from_arrays(sources, [7, "cat", np.int64(3), np.str_("007")])
     assert images.ids == ("image-000000", "image-000001", "image-000002", "image-000003")
@@ -149,7 +153,7 @@ def test_from_arrays_keeps_order_and_makes_text_of_labels(chelsea: np.ndarray) -
     assert from_arrays(sources).labels is None
 
 
-def test_distinct_paths_are_their_own_ids(tmp_path: Path) -> None:
+def test_from_arrays_distinct_paths_are_ids(tmp_path: Path) -> None:
     assert from_arrays(["b/1.jpg", Path("a") / "2.jpg"]).ids == ("b/1.jpg", "a/2.jpg")
     assert from_arrays(["a.jpg", "a.jpg"]).ids == ("image-000000", "image-000001")
 
@@ -170,12 +174,12 @@ def test_distinct_paths_are_their_own_ids(tmp_path: Path) -> None:
         ([b"a"], np.eye(1), r"labels\[0\] is an ndarray: give one label per image"),
     ],
 )
-def test_from_arrays_names_what_is_wrong(images: object, labels: object, message: str) -> None:
+def test_from_arrays_bad_argument_is_named(images: object, labels: object, message: str) -> None:
     with pytest.raises(DataError, match=message):
         from_arrays(images, labels)  # type: ignore[arg-type]
 
 
-def test_subset_by_positions_and_by_mask() -> None:
+def test_image_set_subset_by_positions_and_mask() -> None:
     images = ImageSet(
         ids=("a", "b", "c"),
         sources=(b"1", b"2", b"3"),
@@ -193,7 +197,7 @@ def test_subset_by_positions_and_by_mask() -> None:
         images.subset([3])
 
 
-def test_an_image_set_checks_its_lengths_and_ids() -> None:
+def test_image_set_wrong_lengths_or_ids_raise() -> None:
     with pytest.raises(DataError, match="2 ids but 1 sources"):
         ImageSet(("a", "b"), (b"1",), None)
     with pytest.raises(DataError, match=r"labels must have shape \(1,\), got \(2,\)"):
@@ -202,7 +206,7 @@ def test_an_image_set_checks_its_lengths_and_ids() -> None:
         ImageSet(("a", "b", "b"), (b"1", b"2", b"3"), None)
 
 
-def test_importing_loads_no_heavy_package() -> None:
+def test_images_import_loads_no_heavy_package() -> None:
     code = (
         "import sys, toptune.images\n"
         "heavy = {'torch', 'timm', 'sklearn', 'pyarrow', 'pandas', 'scipy'} & set(sys.modules)\n"
@@ -211,7 +215,7 @@ def test_importing_loads_no_heavy_package() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_reading_from_many_threads_leaves_no_handle_open(tmp_path: Path) -> None:
+def test_read_source_many_threads_leaves_no_file_open(tmp_path: Path) -> None:
     if not Path("/proc/self/fd").is_dir():
         pytest.skip("open files are counted through /proc")
     path = tmp_path / "a.bin"

@@ -23,7 +23,7 @@ def here(image_tree: Tree, monkeypatch: pytest.MonkeyPatch) -> Path:
     return root
 
 
-def test_files_and_folders_in_the_order_given(here: Path) -> None:
+def test_open_unlabelled_paths_keep_their_order(here: Path) -> None:
     images = open_unlabelled(["dog", "a.png", Path("cat")])
     assert images.ids == ("dog/3.webp", "a.png", "cat/1.jpg", "cat/deep/2.png")
     assert images.labels is None
@@ -32,7 +32,7 @@ def test_files_and_folders_in_the_order_given(here: Path) -> None:
         assert decode(read_source(source), Geometry((8, 8))).shape == (8, 8, 3)
 
 
-def test_ids_are_paths_that_can_be_opened(here: Path) -> None:
+def test_open_unlabelled_ids_can_be_opened(here: Path) -> None:
     for given in (".", "../images", str(here), f"{here}/", "cat/../cat", "two words.png"):
         images = open_unlabelled([given])
         assert all(Path(name).is_file() for name in images.ids), given
@@ -46,7 +46,7 @@ def test_ids_are_paths_that_can_be_opened(here: Path) -> None:
     assert open_unlabelled([here / "a.png"]).ids == (f"{here}/a.png",)
 
 
-def test_what_is_named_twice_is_listed_once(here: Path) -> None:
+def test_open_unlabelled_repeated_paths_are_listed_once(here: Path) -> None:
     assert open_unlabelled(["cat/1.jpg", "cat", "./cat", "cat/", "cat/1.jpg"]).ids == (
         "cat/1.jpg",
         "cat/deep/2.png",
@@ -55,18 +55,18 @@ def test_what_is_named_twice_is_listed_once(here: Path) -> None:
     assert len(open_unlabelled(["cat", "cat"]).quarantined) == 1
 
 
-def test_a_file_that_is_named_needs_no_extension(here: Path) -> None:
+def test_open_unlabelled_named_file_needs_no_extension(here: Path) -> None:
     shutil.copy("a.png", "picture")
     assert open_unlabelled(["picture"]).ids == ("picture",)
     assert "picture" not in open_unlabelled(["."]).ids
 
 
-def test_folders_called_train_and_test_are_folders_like_others(image_tree: Tree) -> None:
+def test_open_unlabelled_split_names_are_plain_folders(image_tree: Tree) -> None:
     root = image_tree(["train/cat/1.png", "test/cat/2.png"])
     assert len(open_unlabelled([root])) == 2
 
 
-def test_faults_below_folders_are_set_aside(here: Path) -> None:
+def test_open_unlabelled_faults_are_quarantined(here: Path) -> None:
     Path("dog/gone.png").symlink_to("nowhere.png")
     os.mkfifo("dog/pipe.png")
     images = open_unlabelled(["dog", "a.png"])
@@ -77,7 +77,7 @@ def test_faults_below_folders_are_set_aside(here: Path) -> None:
     }
 
 
-def test_a_broken_link_named_beside_an_image_is_set_aside(here: Path) -> None:
+def test_open_unlabelled_broken_link_beside_image_is_quarantined(here: Path) -> None:
     Path("gone.png").symlink_to("nowhere.png")
     found = open_unlabelled(["gone.png", "cat"])
     assert [(item.id, item.reason) for item in found.quarantined] == [
@@ -87,7 +87,7 @@ def test_a_broken_link_named_beside_an_image_is_set_aside(here: Path) -> None:
     assert found.ids
 
 
-def test_nothing_but_a_broken_link_is_an_error(here: Path) -> None:
+def test_open_unlabelled_only_broken_link_raises(here: Path) -> None:
     Path("gone.png").symlink_to("nowhere.png")
     with pytest.raises(DataError, match=r"no image .* 'gone\.png': broken symbolic link$"):
         open_unlabelled(["gone.png"])
@@ -106,7 +106,7 @@ def test_nothing_but_a_broken_link_is_an_error(here: Path) -> None:
         (["broken"], r"the first, 'broken/gone\.png': broken symbolic link$"),
     ],
 )
-def test_paths_without_images_are_errors(here: Path, paths: list[str], message: str) -> None:
+def test_open_unlabelled_without_images_raises(here: Path, paths: list[str], message: str) -> None:
     Path("hollow").mkdir()
     Path("broken").mkdir()
     Path("broken/gone.png").symlink_to("nowhere.png")

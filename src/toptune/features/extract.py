@@ -11,11 +11,12 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -41,6 +42,9 @@ from toptune.runtime.progress import progress_bar
 # New features are stored when so many are waiting, or so many seconds have passed.
 _STORE_ROWS = 512
 _STORE_SECONDS = 2.0
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 
 def extract(
@@ -230,7 +234,10 @@ class _Run:
         """Yield what must be computed, in batches; settle everything else."""
         pixels: list[NDArray[np.uint8]] = []
         batch: list[tuple[int, bytes]] = []
-        for image, read in self._in_order(pool, n_threads):
+        read_one = partial(_read, geometry=self.geometry, cache=self.cache)
+        ahead = 2 * n_threads + 2 * self.engine.batch_size - 1
+        sources = self.images.sources
+        for image, read in enumerate(in_order(pool, read_one, sources, ahead=ahead)):
             if read.fault:
                 self._reject(image, read.fault)
                 advance(1)
@@ -251,20 +258,6 @@ class _Run:
         if batch:
             self.batches.append(batch)
             yield np.stack(pixels)
-
-    def _in_order(self, pool: ThreadPoolExecutor, n_threads: int) -> Iterator[tuple[int, _Read]]:
-        """Yield every image as its thread left it; only so many are under way."""
-        ahead = 2 * n_threads + 2 * self.engine.batch_size
-        under_way: deque[Future[_Read]] = deque()
-        done = 0
-        for source in self.images.sources:
-            under_way.append(pool.submit(_read, source, self.geometry, self.cache))
-            if len(under_way) >= ahead:
-                yield done, under_way.popleft().result()
-                done += 1
-        while under_way:
-            yield done, under_way.popleft().result()
-            done += 1
 
     def _take(self, rows: NDArray[np.float32]) -> None:
         for (image, digest), x in zip(self.batches.popleft(), rows, strict=True):
@@ -287,3 +280,24 @@ class _Run:
         self.faults[image] = reason
         if self.strict:
             raise strict_error(Quarantined(self.images.ids[image], reason))
+
+
+def in_order(
+    pool: ThreadPoolExecutor,
+    function: Callable[[_Item], _Result],
+    items: Iterable[_Item],
+    *,
+    ahead: int,
+) -> Iterator[_Result]:
+    """Yield `function` of each item in the order of the items, with `ahead` of them under way."""
+    under_way: deque[Future[_Result]] = deque()
+    try:
+        for item in items:
+            under_way.append(pool.submit(function, item))
+            if len(under_way) > ahead:
+                yield under_way.popleft().result()
+        while under_way:
+            yield under_way.popleft().result()
+    finally:
+        for future in under_way:
+            future.cancel()

@@ -22,8 +22,9 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -39,8 +40,7 @@ POOLINGS = ("mean", "std", "max", "2x2", "3x3", "cov")
 #: Channels up to which covariances are taken of the channels themselves, and how many random
 #: combinations of them there are above: 6,328 and 2,080 covariances.
 COVARIANCE_CHANNELS, PROJECTED_CHANNELS = 112, 64
-#: `layers="auto"` takes these of so many of the last stages, beside `LAST`; docs/concepts.md says
-#: what else was tried.
+#: `layers="auto"` takes these of so many of the last stages, beside `LAST`.
 AUTO_STAGES = {"3x3": 3, "cov": 2}
 
 
@@ -244,7 +244,10 @@ class TappedNetwork(nn.Module):
             return (x - mean[:, :, None]).square().mean(2).sqrt()
         if pooling == "cov":
             return self._covariances(x - mean[:, :, None])
-        return torch.matmul(x, self._grid(shape, int(pooling[0])).to(x)).flatten(1)
+        grid = self._constant(
+            f"grid_{shape[0]}x{shape[1]}_{pooling[0]}", partial(_grid, shape, int(pooling[0]))
+        )
+        return torch.matmul(x, grid.to(x)).flatten(1)
 
     def _covariances(
         self,
@@ -252,26 +255,17 @@ class TappedNetwork(nn.Module):
     ) -> Tensor:  # (b, k (k + 1) / 2)
         channels = x.shape[1]
         if channels > COVARIANCE_CHANNELS:
-            name = f"projection_{channels}"
-            if name not in self._buffers:
-                draw = np.random.RandomState(0).randn(PROJECTED_CHANNELS, channels)
-                matrix = torch.from_numpy(draw / math.sqrt(channels)).float()
-                self.register_buffer(name, matrix, persistent=False)
-            x = torch.matmul(self.get_buffer(name).to(x), x)
+            draw = partial(_projection, channels)
+            x = torch.matmul(self._constant(f"projection_{channels}", draw).to(x), x)
             channels = PROJECTED_CHANNELS
-        name = f"triangle_{channels}"
-        if name not in self._buffers:
-            i, j = torch.triu_indices(channels, channels)
-            self.register_buffer(name, i * channels + j, persistent=False)
+        upper = self._constant(f"triangle_{channels}", partial(_triangle, channels))
         products = torch.matmul(x, x.transpose(1, 2)) / x.shape[2]
-        return products.flatten(1)[:, self.get_buffer(name)]
+        return products.flatten(1)[:, upper]
 
-    def _grid(self, shape: tuple[int, int], cells: int) -> Tensor:  # (h w, cells^2)
-        """Weights of the means over cells: a constant of the graph, made on the first use."""
-        name = f"grid_{shape[0]}x{shape[1]}_{cells}"
-        if name not in self._buffers:
-            grid = torch.kron(_cells(shape[0], cells), _cells(shape[1], cells)).T.contiguous()
-            self.register_buffer(name, grid, persistent=False)
+    def _constant(self, name: str, make: Callable[[], Tensor]) -> Tensor:
+        """Return a constant of the graph, made on the first use."""
+        if not hasattr(self, name):
+            self.register_buffer(name, make(), persistent=False)
         return self.get_buffer(name)
 
     def _flat(self, name: str, output: Any) -> tuple[Tensor, tuple[int, int]]:
@@ -292,6 +286,22 @@ class TappedNetwork(nn.Module):
         raise BackboneError(
             f"the layer {name!r} gives an array of shape {tuple(output.shape)}, which is no map"
         )
+
+
+def _projection(channels: int) -> Tensor:  # (PROJECTED_CHANNELS, channels)
+    draw = np.random.RandomState(0).randn(PROJECTED_CHANNELS, channels)
+    return torch.from_numpy(draw / math.sqrt(channels)).float()
+
+
+def _triangle(channels: int) -> Tensor:  # (channels (channels + 1) / 2,)
+    i, j = torch.triu_indices(channels, channels)
+    places: Tensor = i * channels + j
+    return places
+
+
+def _grid(shape: tuple[int, int], cells: int) -> Tensor:  # (h w, cells^2)
+    """Return the weights of the means over the cells of a grid."""
+    return torch.kron(_cells(shape[0], cells), _cells(shape[1], cells)).T.contiguous()
 
 
 def _cells(length: int, cells: int) -> Tensor:  # (cells, length)

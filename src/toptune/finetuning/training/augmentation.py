@@ -24,21 +24,11 @@ ASPECT = 4 / 3
 
 @dataclass(frozen=True)
 class EpochPlan:
-    """Which pictures are seen in which order, and how.
+    """The order of the pictures, and how each is cropped and mirrored."""
 
-    Attributes
-    ----------
-    order : ndarray of int, shape (n,)
-        A permutation of the pictures.
-    boxes : ndarray of int, shape (n, 4)
-        Crop of each picture: upper, left, lower, right; pixels.
-    mirrored : ndarray of bool, shape (n,)
-        Whether each picture is flipped left to right.
-    """
-
-    order: NDArray[np.intp]
-    boxes: NDArray[np.intp]
-    mirrored: NDArray[np.bool_]
+    order: NDArray[np.intp]  # (n,), a permutation
+    boxes: NDArray[np.intp]  # (n, 4): upper, left, lower, right; pixels
+    mirrored: NDArray[np.bool_]  # (n,), left to right
 
     def batches(self, batch_size: int) -> list[NDArray[np.intp]]:
         """Cut the order into batches of at most `batch_size` that differ by at most one picture.

@@ -60,18 +60,12 @@ class Fitting:
         Pictures to train on.
     codes : ndarray of int, shape (n,)
         Their classes, 0 to c - 1.
-    recipe : Recipe
-        How to train.
     learning_rate : float or None
         None means chosen from `GRIDS`.
-    patience : int or None
-        See `Run`.
-    machine : Machine
-        Where to compute.
-    random_state : int
-        Seed.
     checkpoint : path or None
         File to go on from.
+    recipe, patience, machine, random_state
+        As for `Run`.
 
     Attributes
     ----------

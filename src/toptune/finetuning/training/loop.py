@@ -28,6 +28,7 @@ from timm.utils import ModelEmaV3  # type: ignore[attr-defined]
 from torch import Tensor, nn
 
 from toptune.features import Preprocessing
+from toptune.features.extract import in_order
 from toptune.finetuning.training.augmentation import (
     EpochPlan,
     normalised,
@@ -36,7 +37,6 @@ from toptune.finetuning.training.augmentation import (
 )
 from toptune.finetuning.training.depthwise import FastDepthwise
 from toptune.finetuning.training.network import parameter_groups, set_trainable, set_training_mode
-from toptune.finetuning.training.pixels import in_order
 from toptune.finetuning.training.recipe import Machine, Recipe, one_cycle
 
 LABEL_SMOOTHING = 0.1
@@ -47,21 +47,11 @@ _EVALUATION_BATCH = 32
 
 @dataclass(frozen=True, eq=False)
 class TrainingData:
-    """Pictures to train on: n rows of all that are in memory.
+    """Pictures to train on: n rows of the N that are in memory."""
 
-    Attributes
-    ----------
-    pictures : ndarray of uint8, shape (N, H, W, 3)
-        What is in memory.
-    codes : ndarray of int, shape (N,)
-        Their classes.
-    rows : ndarray of int, shape (n,)
-        Which of them to use.
-    """
-
-    pictures: NDArray[np.uint8]
-    codes: NDArray[np.intp]
-    rows: NDArray[np.intp]
+    pictures: NDArray[np.uint8]  # (N, H, W, 3)
+    codes: NDArray[np.intp]  # (N,), their classes
+    rows: NDArray[np.intp]  # (n,)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -164,12 +154,7 @@ class Run:
             self.ema = ModelEmaV3(self.network, decay=EMA_DECAY, use_warmup=True)
 
     def train_epoch(self, advance: Callable[[int], None] = lambda steps: None) -> None:
-        """Train one more epoch.
-
-        Parameters
-        ----------
-        advance : callable
-            Told the number of pictures of each step.
+        """Train one more epoch; `advance` is called with the number of pictures of each step.
 
         Raises
         ------

@@ -5,16 +5,14 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from toptune.errors import DataError
+from toptune.features.extract import in_order
 from toptune.images import (
     Geometry,
     ImageSet,
@@ -34,27 +32,14 @@ ROOM = 1.25
 # Bytes of pixels from which on they are kept in a temporary file instead of in memory.
 _FILE_BYTES = 4 << 30
 
-_Item = TypeVar("_Item")
-_Result = TypeVar("_Result")
-
 
 @dataclass(frozen=True, eq=False)
 class Decoded:
-    """Pictures in memory.
+    """Pictures in memory."""
 
-    Attributes
-    ----------
-    pixels : ndarray of uint8, shape (n, h, w, 3)
-        Decoded, turned upright and resized.
-    images : ImageSet
-        Their n ids and labels, and those that could not be read.
-    seconds : float
-        Time that reading and decoding took.
-    """
-
-    pixels: NDArray[np.uint8]
-    images: ImageSet
-    seconds: float
+    pixels: NDArray[np.uint8]  # (n, h, w, 3), upright and resized
+    images: ImageSet  # their n ids and labels, and those that could not be read
+    seconds: float  # that reading and decoding took
 
 
 def training_geometry(geometry: Geometry) -> Geometry:
@@ -80,7 +65,7 @@ def decode_images(
     Warns
     -----
     DataWarning
-        If images were set aside, or a class lost all of its images.
+        If images cannot be read, or a class lost all of its images.
     """
     if len(images) == 0 and not images.quarantined:
         raise DataError("there are no images to train on")
@@ -119,24 +104,3 @@ def _room(shape: tuple[int, int, int, int]) -> NDArray[np.uint8]:
         return np.empty(shape, dtype=np.uint8)
     with tempfile.TemporaryFile(prefix="toptune-pixels-") as file:  # mapped beyond its closing
         return np.memmap(file, dtype=np.uint8, mode="w+", shape=shape)
-
-
-def in_order(
-    pool: ThreadPoolExecutor,
-    function: Callable[[_Item], _Result],
-    items: Iterable[_Item],
-    *,
-    ahead: int,
-) -> Iterator[_Result]:
-    """Yield `function` of each item in the order of the items, with `ahead` of them under way."""
-    under_way: deque[Future[_Result]] = deque()
-    try:
-        for item in items:
-            under_way.append(pool.submit(function, item))
-            if len(under_way) > ahead:
-                yield under_way.popleft().result()
-        while under_way:
-            yield under_way.popleft().result()
-    finally:
-        for future in under_way:
-            future.cancel()

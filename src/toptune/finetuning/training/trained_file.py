@@ -26,33 +26,15 @@ _WEIGHTS = "network."
 
 @dataclass(frozen=True, eq=False)
 class TrainedModel:
-    """A fine-tuned model.
+    """A fine-tuned model."""
 
-    Attributes
-    ----------
-    parameters : dict
-        Of the constructor.
-    network : nn.Module
-        On the CPU, in evaluation mode.
-    classes : ndarray of shape (c,)
-        Labels in the order of the network's outputs.
-    ids : tuple of str
-        Names of the training images.
-    quarantined : tuple of Quarantined
-        Training images set aside.
-    provenance : dict
-        Architecture, preprocessing and hash of the pretrained weights, and versions of libraries.
-    facts : dict
-        What else the fit found, as JSON can hold it.
-    """
-
-    parameters: dict[str, Any]
-    network: nn.Module
-    classes: NDArray[Any]
-    ids: tuple[str, ...]
-    quarantined: tuple[Quarantined, ...]
-    provenance: dict[str, Any]
-    facts: dict[str, Any]
+    parameters: dict[str, Any]  # of the constructor
+    network: nn.Module  # on the CPU, in evaluation mode
+    classes: NDArray[Any]  # (c,), in the order of the network's outputs
+    ids: tuple[str, ...]  # of the training images
+    quarantined: tuple[Quarantined, ...]  # training images that could not be read
+    provenance: dict[str, Any]  # of the pretrained weights, and versions of libraries
+    facts: dict[str, Any]  # other results of the fit, as JSON can hold them
 
 
 def write_trained(path: str | os.PathLike[str], model: TrainedModel) -> None:

@@ -32,24 +32,12 @@ class Speed:
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """How a network will be fine-tuned.
-
-    Attributes
-    ----------
-    epochs : int
-        How often every image is seen.
-    learning_rate : float or None
-        None means chosen on a validation part, which costs a training for each rate.
-    seconds : float
-        What that will take, decoding included.
-    fits : bool
-        Whether that is within the budget.
-    """
+    """How a network will be fine-tuned."""
 
     epochs: int
-    learning_rate: float | None
-    seconds: float
-    fits: bool
+    learning_rate: float | None  # None: chosen on a validation part, one training for each rate
+    seconds: float  # that it will take, decoding included
+    fits: bool  # within the budget
 
 
 def measure_speed(
@@ -95,21 +83,7 @@ def plan_training(
     What costs most and matters least goes first: the choice of the learning rate, instead of which
     the middle one is taken, then epochs, down to three.
 
-    Parameters
-    ----------
-    speed : Speed
-        Measured.
-    n : int
-        Number of images.
-    recipe : Recipe
-        What is asked for.
-    budget : float, optional
-        Seconds.
-
-    Returns
-    -------
-    TrainingPlan
-        The cheapest there is, if not even that fits.
+    If nothing fits, the cheapest plan is returned. The budget is in seconds.
 
     Examples
     --------

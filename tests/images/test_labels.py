@@ -39,7 +39,7 @@ NAMES = st.text(st.characters(exclude_characters=";"), min_size=1).filter(lambda
         ([{"a", "b"}, frozenset("b"), ("a",)], "set"),
     ],
 )
-def test_labels_in_memory(labels: Any, kind: str) -> None:
+def test_label_kind_in_memory_follows_values(labels: Any, kind: str) -> None:
     images = labelled_images(PIXELS, labels)
     assert images.label_kind == kind
     assert images.subset([2, 0]).label_kind == kind
@@ -58,7 +58,7 @@ def test_labels_in_memory(labels: Any, kind: str) -> None:
     ],
 )
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
-def test_labels_of_a_manifest(
+def test_label_kind_manifest_follows_text(
     image_tree: Callable[..., Path], labels: list[str], kind: str, suffix: str
 ) -> None:
     root = image_tree(["1.png", "2.png", "3.png"])
@@ -76,7 +76,7 @@ def test_labels_of_a_manifest(
     assert open_images(path, labelled=False).label_kind == "class"
 
 
-def test_numbers_in_parquet(image_tree: Callable[..., Path]) -> None:
+def test_label_kind_parquet_numbers_follow_values(image_tree: Callable[..., Path]) -> None:
     root = image_tree(["1.png", "2.png"])
     parquet.write_table(
         pa.table({"file_name": ["1.png", "2.png"], "label": [0.1, 1.0]}), root / "list.parquet"
@@ -87,19 +87,19 @@ def test_numbers_in_parquet(image_tree: Callable[..., Path]) -> None:
     assert [float(text) for text in images.labels] == [0.1, 1.0]
 
 
-def test_names_of_folders_are_names(image_tree: Callable[..., Path]) -> None:
+def test_label_kind_folder_names_are_classes(image_tree: Callable[..., Path]) -> None:
     """The four grades of a data set of solar cells, as folders, stay classes."""
     assert open_images(image_tree(["0.0/1.png", "0.33/2.png"])).label_kind == "class"
     assert open_images(image_tree(["a;b/1.png", "c/2.png"], root="other")).label_kind == "class"
 
 
 @given(names=st.sets(NAMES))
-def test_a_set_comes_back_from_its_text(names: set[str]) -> None:
+def test_set_of_set_text_round_trips(names: set[str]) -> None:
     assert set_of(set_text(names)) == {name.strip() for name in names}
     assert kind_of_column([set_text(names), ";"]) == "set"
 
 
-def test_sets_are_written_in_one_way() -> None:
+def test_from_arrays_sets_are_written_in_one_way() -> None:
     images = from_arrays(PIXELS, [["b", "a", "b"], ("a ", "b"), set()])
     assert images.labels is not None
     assert images.labels.tolist() == ["a;b", "a;b", ";"]
@@ -115,12 +115,12 @@ def test_sets_are_written_in_one_way() -> None:
         ([["a"], ["b"]], "3 images but 2 labels"),
     ],
 )
-def test_sets_that_are_none(labels: Any, message: str) -> None:
+def test_set_text_bad_names_raise(labels: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
         labelled_images(PIXELS, labels)
 
 
-def test_a_feature_file_keeps_what_labels_are(tmp_path: Path) -> None:
+def test_features_file_keeps_label_kind(tmp_path: Path) -> None:
     features = Features(
         X=np.zeros((2, 1), np.float32),
         ids=("a", "b"),
@@ -141,7 +141,7 @@ def test_a_feature_file_keeps_what_labels_are(tmp_path: Path) -> None:
         Features.load(tmp_path / "bad")
 
 
-def test_an_image_set_is_of_classes_unless_told() -> None:
+def test_image_set_label_kind_defaults_to_class() -> None:
     assert ImageSet(("a",), (b"",), np.array(["0.5"])).label_kind == "class"
 
 
@@ -156,7 +156,7 @@ def test_an_image_set_is_of_classes_unless_told() -> None:
         ([["cat"], [], ["cat", "dog"]], "<U7"),
     ],
 )
-def test_labels_in_memory_keep_their_dtype(labels: Any, dtype: str) -> None:
+def test_from_arrays_labels_keep_dtype(labels: Any, dtype: str) -> None:
     images = labelled_images(PIXELS[:3], labels)
     assert images.labels is not None
     assert images.labels.dtype == np.dtype(dtype)

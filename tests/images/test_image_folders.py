@@ -24,7 +24,7 @@ Tree = Callable[..., Path]
 
 
 @pytest.mark.parametrize("split", [None, "train"])
-def test_ids_of_a_folder_are_found_below_it(image_tree: Tree, split: str | None) -> None:
+def test_folder_of_folder_finds_ids_below_it(image_tree: Tree, split: str | None) -> None:
     names = ["cat/1.png", "cat/deep/2.png", "dog/1.png"]
     root = image_tree([f"{split}/{name}" if split else name for name in names])
     images = open_images(root, split=split)
@@ -33,7 +33,7 @@ def test_ids_of_a_folder_are_found_below_it(image_tree: Tree, split: str | None)
     assert [str(file) for file in found.values()] == list(images.sources)
 
 
-def test_ids_of_a_manifest_are_found_below_it(image_tree: Tree) -> None:
+def test_folder_of_manifest_finds_ids_below_it(image_tree: Tree) -> None:
     root = image_tree(["a/1.png", "b/2.png"])
     (root / "all.csv").write_text("image_path,label\na/1.png,x\nb/2.png,y\n")
     images = open_images(root / "all.csv")
@@ -41,7 +41,7 @@ def test_ids_of_a_manifest_are_found_below_it(image_tree: Tree) -> None:
     assert len(image_files(images.ids, [str(root)])) == 2
 
 
-def test_paths_are_found_from_where_they_were_given(
+def test_folder_of_relative_paths_is_the_current_folder(
     image_tree: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = image_tree(["cat/1.png", "dog/1.png"])
@@ -54,7 +54,7 @@ def test_paths_are_found_from_where_they_were_given(
     assert len(image_files(images.ids, [folder])) == 2
 
 
-def test_absolute_paths_need_no_folder(image_tree: Tree) -> None:
+def test_folder_of_absolute_paths_is_the_root(image_tree: Tree) -> None:
     root = image_tree(["cat/1.png", "dog/1.png"])
     images = from_arrays([root / "cat/1.png", root / "dog/1.png"])
     folder = folder_of(images)
@@ -62,7 +62,7 @@ def test_absolute_paths_need_no_folder(image_tree: Tree) -> None:
     assert image_files(images.ids, [folder])[images.ids[0]] == root / "cat/1.png"
 
 
-def test_where_there_is_no_one_folder() -> None:
+def test_folder_of_several_places_is_none() -> None:
     assert folder_of(from_arrays(np.zeros((2, 4, 4)))) is None
     apart = ImageSet(("1.png", "2.png"), ("/a/1.png", "/b/2.png"), None)
     assert folder_of(apart) is None
@@ -70,7 +70,7 @@ def test_where_there_is_no_one_folder() -> None:
     assert folder_of(other) is None
 
 
-def test_the_newest_folder_that_has_a_file_counts(image_tree: Tree) -> None:
+def test_image_files_several_folders_prefers_the_newest(image_tree: Tree) -> None:
     """Found in use: an image forgotten and replaced by one of its name was still shown."""
     old, new = (
         image_tree(["1.png", "2.png"], root="old"),
@@ -84,7 +84,9 @@ def test_the_newest_folder_that_has_a_file_counts(image_tree: Tree) -> None:
 
 
 @pytest.mark.parametrize("orientation", [1, 3, 6])
-def test_a_picture_is_upright_and_whole(astronaut: np.ndarray, orientation: int) -> None:
+def test_decode_within_large_picture_is_upright_and_whole(
+    astronaut: np.ndarray, orientation: int
+) -> None:
     import io
 
     exif = Image.Exif()
@@ -101,17 +103,17 @@ def test_a_picture_is_upright_and_whole(astronaut: np.ndarray, orientation: int)
     assert np.abs(pixels - expected).mean() < 3
 
 
-def test_a_small_picture_stays_as_it_is() -> None:
+def test_decode_within_small_picture_keeps_its_size() -> None:
     image = np.random.default_rng(0).integers(0, 256, (8, 6, 3), dtype=np.uint8)
     np.testing.assert_array_equal(decode_within(image, 100), image)
 
 
-def test_a_damaged_picture_is_an_error() -> None:
+def test_decode_within_damaged_picture_raises() -> None:
     with pytest.raises(UnreadableImage, match="not an image"):
         decode_within(b"not an image", 100)
 
 
-def test_folders_are_added_once(image_tree: Tree) -> None:
+def test_with_folder_known_folder_is_added_once(image_tree: Tree) -> None:
     first = open_images(image_tree(["a/1.png", "b/1.png"], root="first"))
     second = open_images(image_tree(["a/2.png", "b/2.png"], root="second"))
     known: dict[str, object] = {"backbone": "tiny"}

@@ -16,7 +16,7 @@ from toptune.images import stratified_split
     test_size=st.floats(0.05, 0.95),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_parts_are_disjoint_complete_and_proportional(
+def test_stratified_split_parts_are_disjoint_and_proportional(
     counts: list[int], test_size: float, seed: int
 ) -> None:
     labels = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(counts)), counts))
@@ -38,7 +38,7 @@ def test_parts_are_disjoint_complete_and_proportional(
             assert tested < count
 
 
-def test_the_seed_decides() -> None:
+def test_stratified_split_seed_decides() -> None:
     labels = np.repeat(["cat", "dog"], 50)
     first, again = (stratified_split(labels, random_state=3)[1] for _ in range(2))
     np.testing.assert_array_equal(first, again)
@@ -46,24 +46,24 @@ def test_the_seed_decides() -> None:
     assert len(first) == 25
 
 
-def test_classes_of_one_image_are_trained_on() -> None:
+def test_stratified_split_lone_images_are_trained_on() -> None:
     train, test = stratified_split(["a", "b", "a", "c", "a", "a"], test_size=0.5)
     assert {1, 3} <= set(train.tolist())
     assert len(test) == 2
 
 
 @pytest.mark.parametrize("test_size", [0, 1, -0.5, 1.5, float("nan")])
-def test_the_size_must_be_a_fraction(test_size: float) -> None:
+def test_stratified_split_bad_test_size_raises(test_size: float) -> None:
     with pytest.raises(DataError, match="test_size must be between 0 and 1"):
         stratified_split(["a", "a"], test_size=test_size)
 
 
-def test_too_few_images_for_one_of_each_class_on_both_sides() -> None:
+def test_stratified_split_too_few_images_raise() -> None:
     with pytest.raises(DataError, match=r"6 images of 3 classes with test_size=0\.25"):
         stratified_split(["a", "a", "b", "b", "c", "c"], test_size=0.25)
 
 
 @pytest.mark.parametrize("labels", [[], ["a"], ["a", "b", "c"]])
-def test_nothing_to_divide(labels: list[str]) -> None:
+def test_stratified_split_nothing_to_divide_raises(labels: list[str]) -> None:
     with pytest.raises(DataError, match="no class has two images"):
         stratified_split(labels)
