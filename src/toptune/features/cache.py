@@ -109,8 +109,8 @@ class FeatureCache:
         stored = rows[0][0]
         size = self.dtype.itemsize
         if not isinstance(stored, bytes) or len(stored) != size * self.n_features:
-            found = len(stored) / size
-            raise self._error(f"a row has {found:g} numbers, expected {self.n_features}")
+            length = len(stored) / size
+            raise self._error(f"a row has {length:g} numbers, expected {self.n_features}")
         return np.frombuffer(stored, dtype=self.dtype)
 
     def put(self, rows: Iterable[tuple[bytes, NDArray[Any]]]) -> None:

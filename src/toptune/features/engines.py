@@ -224,7 +224,7 @@ class OpenVINOEngine(Engine):
         height, width = self.backbone.preprocessing.geometry.size
         example = torch.zeros(self.batch_size, 3, height, width)
         with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")  # about tracing, which nobody outside can change
+            warnings.simplefilter("ignore")  # of the tracer, which users cannot act on
             module = self.backbone.module.cpu()  # a CUDA engine may have moved it
             traced = torch.jit.trace(module, example, check_trace=False)  # type: ignore[no-untyped-call]
             return openvino.convert_model(traced, input=list(example.shape))

@@ -72,7 +72,7 @@ def extract(
     strict : bool, default=False
         Raise an error for an image that cannot be read, instead of leaving it out.
     progress : bool, optional
-        Whether to show a progress bar; by default if somebody can see it.
+        Whether to show a progress bar; by default on a terminal.
     n_workers : int, optional
         Threads that read and decode; by default one per processor.
 

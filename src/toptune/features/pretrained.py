@@ -140,7 +140,7 @@ def _check_hub(absent: str) -> None:
 
 
 def is_cached(repository: str) -> bool:
-    """Tell whether the weights of a repository are in the Hugging Face cache."""
+    """Return whether the weights of a repository are in the Hugging Face cache."""
     names = ("model.safetensors", "pytorch_model.bin")
     return any(
         isinstance(huggingface_hub.try_to_load_from_cache(repository, name), str) for name in names

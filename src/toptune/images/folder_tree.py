@@ -51,7 +51,7 @@ def absent_split(data: Path, wanted: str, present: tuple[str, ...]) -> DataError
 
 
 def is_image_name(name: str) -> bool:
-    """Tell whether the extension is one of an image, in upper or lower case."""
+    """Return whether the extension is that of an image, in any case."""
     return Path(name).suffix.lower() in SUFFIXES
 
 

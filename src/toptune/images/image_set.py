@@ -41,7 +41,7 @@ class ImageSet:
         Names of classes, numbers, or sets as text; None where the images have no labels. Text from
         folders and manifests, of the type that was given for images in memory.
     quarantined : tuple of Quarantined
-        Images that were found to be unusable while listing; none of them is among `ids`.
+        Images that are known to be unusable from the listing; none of them is among `ids`.
     groups : ndarray of str, shape (n,), or None
         Name of the group of each image: images that a split must keep together, such as those of
         one object, video or patient. None without groups.
@@ -233,7 +233,7 @@ def group_names(groups: Iterable[object], own: Sequence[str]) -> npt.NDArray[np.
 
 
 def is_missing(label: object) -> bool:
-    """Tell whether a label or group is None, NaN (or the text of it in tables) or blank."""
+    """Return whether a label or group is None, NaN (or its text in tables) or blank."""
     return label is None or str(label).strip() in {"", "nan", "NaN", "<NA>"}
 
 

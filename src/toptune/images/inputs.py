@@ -259,11 +259,6 @@ def splits_of(
     -------
     tuple of str
         Those of "train", "val" and "test" that are present, in this order.
-
-    Raises
-    ------
-    DataError
-        If `data` or `labels` does not exist, or a manifest cannot be read.
     """
     root = _existing(data)
     table = _existing(labels) if labels is not None else None

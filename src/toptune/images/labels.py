@@ -30,7 +30,7 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 def kind_of_values(values: Sequence[object]) -> LabelKind:
-    """Tell what labels in memory are.
+    """Infer the kind of labels in memory.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def kind_of_values(values: Sequence[object]) -> LabelKind:
 
 
 def kind_of_column(texts: Sequence[str]) -> LabelKind:
-    """Tell what the labels of a manifest are, which is text that may stand for numbers.
+    """Infer the kind of the labels of a manifest, which are text.
 
     Examples
     --------
@@ -69,13 +69,13 @@ def kind_of_column(texts: Sequence[str]) -> LabelKind:
     """
     if any(SEPARATOR in text for text in texts):
         return "set"
-    found = all(_NUMBER.fullmatch(text.strip()) for text in texts)
-    broken = found and any(not float(text).is_integer() for text in texts)
+    numbers = all(_NUMBER.fullmatch(text.strip()) for text in texts)
+    broken = numbers and any(not float(text).is_integer() for text in texts)
     return "number" if broken else "class"
 
 
 def is_collection(value: object) -> TypeGuard[Collection[object]]:
-    """Tell whether a label is a list, a tuple or a set of names."""
+    """Return whether a label is a list, a tuple or a set of names."""
     return isinstance(value, list | tuple | Set)
 
 

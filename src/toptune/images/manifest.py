@@ -54,7 +54,7 @@ class Manifest:
 
 
 def is_manifest_name(path: Path) -> bool:
-    """Tell whether the extension is one of a table."""
+    """Return whether the extension is that of a table."""
     return path.suffix.lower() in _SUFFIXES
 
 
@@ -153,10 +153,8 @@ def manifest_images(
         The table.
     roots : sequence of Path
         Folders that relative paths are looked up in, the first that has the file.
-    split : {"train", "val", "test"} or None
-        None takes the training split of a labelled table that has splits, else every row.
-    labelled : bool
-        Whether a label is needed; without, `labels` and `groups` are None.
+    split, labelled
+        As for `toptune.images.open_images`.
     prefix : str
         Put before the paths in the ids.
 
@@ -164,7 +162,7 @@ def manifest_images(
     -------
     ImageSet
         In the order of the table. An image without label, with contradictory labels or groups, or
-        without a file is set aside, once for all its rows. One without group is a group of its own.
+        without a file is quarantined, once for all its rows. One without group is its own group.
         Its `label_kind` follows from the labels that are left.
 
     Raises
@@ -177,14 +175,14 @@ def manifest_images(
     labels = manifest.column(manifest.labels, "label") if labelled else None
     groups = manifest.groups if labelled else None
     name = printable(str(path))
-    aside: list[Quarantined] = []
+    unusable: list[Quarantined] = []
     rows_of: dict[str, list[int]] = {}  # the same file may be spelled ./a.jpg and a.jpg
     for row in _rows(manifest, split, labelled):
         given = images[row]
         if given:
             rows_of.setdefault(os.path.normpath(roots[0] / given), []).append(row)
         else:
-            aside.append(Quarantined(f"row {row + 1}", "no path in the manifest"))
+            unusable.append(Quarantined(f"row {row + 1}", "no path in the manifest"))
     ids: list[str] = []
     sources: list[str] = []
     chosen: list[str] = []
@@ -204,7 +202,7 @@ def manifest_images(
             fault = "no label"
         id_ = given if Path(given).is_absolute() else prefix + given
         if fault is not None:
-            aside.append(Quarantined(id_, fault))
+            unusable.append(Quarantined(id_, fault))
             continue
         repeats += len(rows) - 1
         ids.append(id_)
@@ -213,12 +211,12 @@ def manifest_images(
         together.append(named[0] if named else None)
     _warn(name, repeats, conflicts)
     if not ids:
-        raise _nothing_left(name, roots, aside)
+        raise _nothing_left(name, roots, unusable)
     return ImageSet(
         tuple(ids),
         tuple(sources),
         np.array(chosen, np.str_) if labels else None,
-        tuple(aside),
+        tuple(unusable),
         group_names(together, ids) if groups else None,
         kind_of_column(chosen) if labels else "class",
     )
@@ -256,7 +254,7 @@ def _find(given: str, roots: Sequence[Path]) -> tuple[Path, str | None]:
 
 
 def _distinct(values: _Column | None, rows: list[int]) -> list[str]:
-    """Return what the rows of one image say, sorted; missing values say nothing."""
+    """Return the distinct values in the rows of one image, sorted, without missing ones."""
     if values is None:
         return []
     return sorted({str(values[r]) for r in rows if not is_missing(values[r])})
@@ -277,16 +275,16 @@ def _warn(name: str, repeats: int, conflicts: Counter[str]) -> None:
         )
 
 
-def _nothing_left(name: str, roots: Sequence[Path], aside: list[Quarantined]) -> DataError:
-    if not aside:
+def _nothing_left(name: str, roots: Sequence[Path], unusable: list[Quarantined]) -> DataError:
+    if not unusable:
         return DataError(f"manifest {name} names no images")
-    if all(q.reason == "no such file" for q in aside):
+    if all(q.reason == "no such file" for q in unusable):
         places = " and ".join(printable(str(root)) for root in roots)
         return DataError(
-            f"none of the {len(aside)} files that manifest {name} names exists, such as "
-            f"{aside[0].id!r}: relative paths are looked up in {places}"
+            f"none of the {len(unusable)} files that manifest {name} names exists, such as "
+            f"{unusable[0].id!r}: relative paths are looked up in {places}"
         )
     return DataError(
-        f"manifest {name} names {len(aside)} images and none can be used; "
-        f"the first, {aside[0].id!r}: {aside[0].reason}"
+        f"manifest {name} names {len(unusable)} images and none can be used; "
+        f"the first, {unusable[0].id!r}: {unusable[0].reason}"
     )

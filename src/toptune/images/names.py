@@ -15,7 +15,7 @@ from toptune.images.image_set import group_names
 #: Names listed in a message.
 SHOWN = 3
 
-#: Names that images in memory get, which have none of their own.
+#: Names of images in memory, which have none of their own.
 _NUMBERED = re.compile(r"image-(\d+)")
 
 
@@ -51,7 +51,7 @@ def joined_groups(
 
 
 def check_several_groups(groups: NDArray[np.str_] | None) -> None:
-    """Refuse images that are all of one group."""
+    """Raise if all images are of one group."""
     if groups is not None and len(set(groups.tolist())) < 2:
         raise DataError(
             "all images would belong to one group: leave-one-out of whole groups would leave none"
@@ -59,7 +59,7 @@ def check_several_groups(groups: NDArray[np.str_] | None) -> None:
 
 
 def check_distinct(ids: Sequence[str], what: str) -> None:
-    """Refuse names that occur several times; `what` says what that means."""
+    """Raise if names occur several times; `what` is the message's predicate."""
     values, counts = np.unique(np.array(ids, dtype=object), return_counts=True)
     again = values[counts > 1].tolist()
     if again:
@@ -94,7 +94,7 @@ def names_among(ids: str | Iterable[str], known: Sequence[str]) -> set[str]:
 
 
 def are_numbered(ids: Sequence[str]) -> bool:
-    """Tell whether all names are those that images in memory get."""
+    """Return whether all names are those given to images in memory."""
     return all(map(_NUMBERED.fullmatch, ids))
 
 
@@ -105,5 +105,5 @@ def next_number(ids: Sequence[str], least: int = 0) -> int:
 
 def _nearest(names: Sequence[str], known: Sequence[str]) -> list[str]:
     """Return the known name that is most like each of the first names, where one is alike."""
-    found = [difflib.get_close_matches(name, known, n=1) for name in names[:SHOWN]]
-    return list(dict.fromkeys(name for alike in found for name in alike))
+    alike = (difflib.get_close_matches(name, known, n=1) for name in names[:SHOWN])
+    return list(dict.fromkeys(name for matches in alike for name in matches))

@@ -1,8 +1,8 @@
 """Random splits that keep the proportions of the classes, and groups of images together.
 
-Groups: draws of scikit-learn, improved by moving single groups.
-With T_gc the number of images of class c in group g, n_c their sum over the groups, and e_c the
-images of class c in the test part less the t n_c that are wanted there, a split is as good as
+With groups, draws of scikit-learn are improved by moving single groups. With T_gc the number of
+images of class c in group g, n_c their sum over the groups, and e_c the images of class c in the
+test part less the t n_c that are wanted there, a split is as good as
 
     sum_c e_c^2 / n_c
 
@@ -144,13 +144,13 @@ def _grouped_split(
         )
     draws = sorted(counts.draws(random_state), key=counts.error)
     effort = _EFFORT // n_groups
-    found = []
+    improved = []
     for draw in draws:
         effort -= counts.improve(draw, most=effort)
-        found.append(draw)
+        improved.append(draw)
         if effort <= 0:
             break
-    test = min(found, key=counts.error)[groups]
+    test = min(improved, key=counts.error)[groups]
     return np.flatnonzero(~test), np.flatnonzero(test)
 
 

@@ -33,7 +33,7 @@ class FastDepthwise(TorchFunctionMode):
     """Within this context, ``conv2d`` of depthwise weights gets the gradients of this module.
 
     What it computes is the same up to rounding. It does nothing for other convolutions, on other
-    devices, and on processors without AVX-512, where nobody has measured it.
+    devices, and on processors without AVX-512, where it was not measured.
 
     Examples
     --------

@@ -35,8 +35,8 @@ def fresh_network(backbone: Backbone, n_classes: int) -> nn.Module:
 
 def classifier_parameters(network: nn.Module) -> dict[str, nn.Parameter]:
     """Parameters of the classifier by their name in the network."""
-    found = network.get_classifier()  # type: ignore[operator]
-    heads = found if isinstance(found, tuple | list) else (found,)
+    classifier = network.get_classifier()  # type: ignore[operator]
+    heads = classifier if isinstance(classifier, tuple | list) else (classifier,)
     own = {id(parameter) for head in heads for parameter in head.parameters()}
     return {name: p for name, p in network.named_parameters() if id(p) in own}
 
