@@ -76,7 +76,6 @@ KNOWN: dict[str, set[str]] = {
         "BLOCK_ROWS",
         "FORMAT_VERSION",
         "Loss",
-        "joined_groups",
     },
     "modules at the root": set(),
 }

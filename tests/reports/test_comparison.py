@@ -432,23 +432,23 @@ def test_checkpoint_other_images_or_settings_differs(tmp_path: Path) -> None:
     assert FineTuning(FineTuner(), images, other, None, None).checkpoint is None
 
 
-def test_read_plan_damaged_notes_deletes_checkpoint(tmp_path: Path) -> None:
+def test_resumed_plan_damaged_notes_deletes_checkpoint(tmp_path: Path) -> None:
     checkpoint = tmp_path / "x.checkpoint"
-    assert fine_module.read_plan(checkpoint) is None
+    assert fine_module.resumed_plan(checkpoint) is None
     for notes in ("{", "[]", '{"epochs": 3}', None):
         checkpoint.write_bytes(b"state")
         if notes is None:
             checkpoint.with_suffix(".json").unlink()
         else:
             checkpoint.with_suffix(".json").write_text(notes)
-        assert fine_module.read_plan(checkpoint) is None
+        assert fine_module.resumed_plan(checkpoint) is None
         assert not checkpoint.exists()
 
 
-def test_write_plan_bad_folder_raises(tmp_path: Path) -> None:
+def test_note_plan_bad_folder_raises(tmp_path: Path) -> None:
     (tmp_path / "comparisons").write_text("a file")
     with pytest.raises(StorageError, match="comparisons"):
-        fine_module.write_plan(
+        fine_module.note_plan(
             tmp_path / "comparisons" / "x.checkpoint", FineTuningPlan(3, None, 1.0)
         )
 

@@ -19,7 +19,7 @@ SHOWN = 3
 _NUMBERED = re.compile(r"image-(\d+)")
 
 
-def joined_groups(
+def concatenated_groups(
     parts: Sequence[NDArray[np.str_] | None],
     ids: Sequence[tuple[str, ...]],
     prefixes: Sequence[str] | None = None,

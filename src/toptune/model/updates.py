@@ -25,7 +25,7 @@ from toptune.images.names import (
     are_numbered,
     check_distinct,
     check_several_groups,
-    joined_groups,
+    concatenated_groups,
     names_among,
     next_number,
 )
@@ -63,7 +63,7 @@ def add_images(model: FittedModel, features: Features, *, reselect: bool = False
         labels = texts
     known = dict(zip(map(str, model.classes.tolist()), model.classes, strict=True))
     y = np.array([known.get(text, label) for text, label in zip(texts, labels, strict=True)])
-    groups = joined_groups((model.groups, features.groups), (model.ids, features.ids))
+    groups = concatenated_groups((model.groups, features.groups), (model.ids, features.ids))
     head = model.head.add_samples(
         model.rows(features.X), y, groups=groups, centers=model.rows(model.center_features)
     )
@@ -185,12 +185,12 @@ def merge_models(
     head: KernelClassifier = first.head
     named = [model.groups for model in models]
     for k, model in enumerate(others, start=2):
-        head = head.merge(model.head, groups=joined_groups(named[:k], ids[:k], marks[:k]))
+        head = head.merge(model.head, groups=concatenated_groups(named[:k], ids[:k], marks[:k]))
     return _changed(
         first,
         head.reselect_penalty() if reselect else head,
         ids=tuple(name for names in ids for name in names),
-        groups=joined_groups(named, ids, marks),
+        groups=concatenated_groups(named, ids, marks),
         quarantined=tuple(item for model in others for item in model.quarantined),
         folders=[f for model in others for f in model.provenance.get("image_folders", ())],
         start=start,

@@ -57,13 +57,13 @@ class FineTuning:
             Called with a sentence on the next step.
         """
         checkpoint = self.checkpoint
-        plan = read_plan(checkpoint)
+        plan = resumed_plan(checkpoint)
         if plan is None:
             announce("fine-tuning: a few training steps to see how long it will take")
             plan = self._planned(found.n_classes)
             if self.budget is not None and plan.estimated_seconds > self.budget:
                 return replace(found, plan=plan, skipped=_too_long(plan, self.budget))
-            write_plan(checkpoint, plan)
+            note_plan(checkpoint, plan)
         announce(_announcement(plan, self.tuner.epochs))
         self.tuner.set_params(
             epochs=plan.epochs,
@@ -139,7 +139,7 @@ class FineTuning:
         return self.folder / "comparisons" / f"{digest.hexdigest()[:32]}.checkpoint"
 
 
-def read_plan(checkpoint: Path | None) -> FineTuningPlan | None:
+def resumed_plan(checkpoint: Path | None) -> FineTuningPlan | None:
     """Read the plan of an interrupted fit; None if there is none, or it is damaged."""
     if checkpoint is None or not checkpoint.exists():
         return None
@@ -151,7 +151,7 @@ def read_plan(checkpoint: Path | None) -> FineTuningPlan | None:
         return None
 
 
-def write_plan(checkpoint: Path | None, plan: FineTuningPlan) -> None:
+def note_plan(checkpoint: Path | None, plan: FineTuningPlan) -> None:
     """Write a plan beside its checkpoint: a second trial would measure another speed."""
     if checkpoint is None:
         return

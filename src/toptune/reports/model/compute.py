@@ -17,7 +17,6 @@ from toptune.evaluation.intervals import share_interval
 from toptune.evaluation.label_errors import suspected_labels, weak_evidence
 from toptune.features import Features
 from toptune.images import Images, ImageSet, Quarantined, image_files, images_to_compare
-from toptune.kernel import Rows
 from toptune.reports.learning_curve import LearningCurve, left_out_labels, measured_curve
 from toptune.reports.model.result import Disagreement, FeatureMap, Report
 from toptune.runtime.energy import EnergyMeter
@@ -242,7 +241,7 @@ def _feature_map(tuner: TopTuner, left_out: _Measured | None) -> FeatureMap | No
         return None
     if len(some) > _POINTS:
         some = np.sort(np.random.default_rng(0).permutation(some)[:_POINTS])
-    rows = Rows(tuner.center_features_[some], transform=tuner.normalizer_.transform)
+    rows = tuner.model_.rows(tuner.center_features_[some])
     K = tuner.head_.score_terms(rows).K[:, some].cpu().numpy()
     points, shares = kernel_components((K + K.T) / 2)
     images = centers[some]
