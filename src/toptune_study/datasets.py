@@ -336,7 +336,7 @@ def _digits() -> ImageSet:
 
     found = load_digits()
     pixels = np.round(found.images * (255 / 16)).astype(np.uint8)  # 8 x 8, 0 to 16
-    return from_arrays(list(pixels), found.target.tolist())
+    return from_arrays(list(pixels), found.target.astype(str).tolist())  # text, as in folders
 
 
 @dataclass(frozen=True)

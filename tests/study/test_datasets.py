@@ -189,6 +189,8 @@ def test_load_dataset_local_copy_counts_before_a_package(
     package = load_dataset("digits")
     info = package.info
     assert (len(package.images), len(set(package.images.labels))) == (info.images, info.classes)
+    assert package.images.labels is not None
+    assert package.images.labels.dtype.kind == "U"  # as those of folders and of feature files
     folder = tree("digits", numbered(("0", "1"), 4))
     assert whereabouts("digits").where == str(folder)
     assert len(load_dataset("digits").images) == 8
