@@ -23,8 +23,7 @@ from toptune.errors import ModelFileError
 from toptune.features import Features, cache_dir, extract, load_backbone, make_engine
 from toptune.finetuning.estimator import FineTuner
 from toptune.images import ImageSet
-from toptune.kernel import FeatureNormalizer
-from toptune.kernel.operators import Rows
+from toptune.kernel import FeatureNormalizer, Rows
 from toptune.runtime.energy import EnergyMeter
 from toptune.runtime.memory import processor
 from toptune_study.datasets import Dataset
