@@ -1,4 +1,4 @@
-"""Write the results of the README: the study's from its records, the rest from JSON files.
+"""Write results.md and the table of the README, from records of the study and JSON files.
 
 python benchmarks/update_readme.py
 
@@ -226,19 +226,57 @@ def replaced(text: str, marks: tuple[str, str], lines: list[str]) -> str:
     """Replace what is between the marks."""
     pattern = re.escape(marks[0]) + ".*?" + re.escape(marks[1])
     if not re.search(pattern, text, flags=re.DOTALL):
-        raise SystemExit(f"the README has no lines {marks[0]} and {marks[1]}")
+        raise SystemExit(f"there are no lines {marks[0]} and {marks[1]}")
     new = "\n".join([marks[0], *lines, marks[1]])
     return re.sub(pattern, lambda _: new, text, flags=re.DOTALL)
 
 
+def readme_table() -> list[str]:
+    """Return the main results, each with the command that measured it."""
+    layers, heads = common.read_json("layers"), common.read_json("accuracy")
+    means, summary = heads["mean"], layers["summary"]
+    trust, rate = common.read_json("trust")["means"], common.read_json("extraction")["rate"]
+    n_layers = len({record["dataset"] for record in layers["records"]})
+    n_heads = len({record["dataset"] for record in heads["records"]})
+    rows = [
+        (
+            f"test accuracy, many layers against the last one, {n_layers} data sets",
+            f"{summary['auto']:.3f} against {summary['last']:.3f}",
+            "layers.py",
+        ),
+        ("leave-one-out against test", f"{100 * summary['loo_error']:.1f} points", "layers.py"),
+        (
+            f"kernel classifier against logistic regression and SVC, same features, {n_heads} sets",
+            f"{means['kernel head']:.3f} against {means['LogisticRegression']:.3f}, "
+            f"{means['SVC']:.3f}",
+            "accuracy.py",
+        ),
+        (
+            "calibration error of the probabilities",
+            f"{trust['exchangeable']['ece']:.3f}",
+            "trust.py",
+        ),
+        (
+            "images per second from JPEG files, against the usual PyTorch loop",
+            f"{rate['files to features']:.0f}, {rate['times PyTorch eager']:.1f} times as many",
+            "extraction.py",
+        ),
+    ]
+    lines = [f"| {what} | {result} | `benchmarks/{by}` |" for what, result, by in rows]
+    return ["| measured | result | command |", "|---|---|---|", *lines]
+
+
 def main() -> None:
     """Replace what is between the marks."""
-    readme = HERE.parent / "README.md"
-    text = readme.read_text(encoding="utf-8")
-    found = study_lines()
-    if found:
-        text = replaced(text, STUDY_MARKS, found)
+    results, readme = HERE / "results.md", HERE.parent / "README.md"
+    study = study_lines()
+    text = results.read_text(encoding="utf-8")
+    if study:
+        text = replaced(text, STUDY_MARKS, study)
     text = replaced(text, MARKS, [*accuracy_table(), *other_lines()])
+    results.write_text(text, encoding="utf-8")
+    headline = [study[0], "", "Measured by `toptune study run studies/main`.", ""] if study else []
+    text = replaced(readme.read_text(encoding="utf-8"), MARKS, [*headline, *readme_table()])
     readme.write_text(text, encoding="utf-8")
 
 

@@ -34,6 +34,7 @@ GALLERY = ROOT / "docs" / "gallery"
 BUILT = ROOT / ".cache" / "gallery"
 PROJECT = {  # files outside docs/ that are pages of the site
     "benchmarks/README.md": "benchmarks/index.md",
+    "benchmarks/results.md": "benchmarks/results.md",
     "benchmarks/what-was-tried.md": "benchmarks/what-was-tried.md",
     "CHANGELOG.md": "project/changelog.md",
     "CONTRIBUTING.md": "project/contributing.md",
