@@ -23,16 +23,7 @@ from typing import Annotated
 import typer
 
 from toptune import __version__
-from toptune.cli import (
-    audit,
-    changes,
-    compare,
-    data,
-    doctor,
-    explain,
-    model,
-    report,
-)
+from toptune.cli import changes, doctor, model, reports
 from toptune.errors import ToptuneError
 
 
@@ -68,18 +59,18 @@ for command in (
     changes.update,
     changes.forget,
     changes.merge,
-    explain.explain,
-    report.report,
-    audit.audit,
-    data.features,
-    data.backbones,
+    reports.explain,
+    reports.report,
+    reports.audit,
+    model.features,
+    doctor.backbones,
     doctor.demo,
     doctor.doctor,
 ):
     app.command()(interruptible(command))
 app.command()(
     interruptible(
-        compare.compare, kept="the same command goes on from the last epoch of fine-tuning"
+        reports.compare, kept="the same command goes on from the last epoch of fine-tuning"
     )
 )
 

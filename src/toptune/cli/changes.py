@@ -40,14 +40,12 @@ def update(
     """
     output.check_output(out, overwrite=overwrite)
     kept = options.kept(keep)
-    options.limit_pixels(max_pixels)
     from toptune.tuner import TopTuner
 
     tuner = TopTuner.load(model, backbone=backbone).set_params(strict=strict)
     before, aside = len(tuner.ids_), len(tuner.quarantined_)
     tuner.partial_fit(data, labels, split=split, reselect=reselect)
-    tuner.save(out, keep=kept)
-    _report(tuner, before, out, json=json, quarantined=tuner.quarantined_[aside:])
+    _save(tuner, before, out, kept, json=json, quarantined=tuner.quarantined_[aside:])
 
 
 def forget(
@@ -96,8 +94,7 @@ def forget(
     tuner = TopTuner.load(model, backbone=backbone)
     before = len(tuner.ids_)
     tuner.forget(ids or (), drop_centers=drop_centers, reselect=reselect)
-    tuner.save(out, keep=kept)
-    _report(tuner, before, out, json=json)
+    _save(tuner, before, out, kept, json=json)
 
 
 def merge(
@@ -129,8 +126,7 @@ def merge(
     first, *others = (TopTuner.load(path, backbone=backbone) for path in models)
     before = len(first.ids_)
     first.merge(others, prefixes=prefix, reselect=reselect)
-    first.save(out, keep=kept)
-    _report(first, before, out, json=json)
+    _save(first, before, out, kept, json=json)
 
 
 def _list_images(model: Path, *, json: bool) -> None:
@@ -145,45 +141,45 @@ def _list_images(model: Path, *, json: bool) -> None:
         print(name)
 
 
-def _report(
+def _save(
     tuner: TopTuner,
     before: int,
     out: Path,
+    keep: Any,
     *,
     json: bool,
     quarantined: tuple[Quarantined, ...] = (),
 ) -> None:
-    """Print what a change came to; `quarantined` are the images that it set aside."""
-    found = _summary(tuner, before) | {"quarantined": output.quarantine_json(quarantined)}
+    """Write the changed model, and print what there is now; `quarantined` are of this change."""
+    tuner.save(out, keep=keep)
+    # A file that kept no rows gives no leave-one-out.
+    loo: Any = tuner.loo_ if hasattr(tuner.head_, "loo_decision_function_") else None
+    n, head, seconds = len(tuner.ids_), tuner.head_, tuner.seconds_
     if json:
-        output.print_json(found)
+        output.print_json(
+            {
+                "n": n,
+                "n_before": before,
+                "classes": tuner.classes_.tolist(),
+                "loo_accuracy": None if loo is None else loo.accuracy,
+                "loo_log_loss": None if loo is None else loo.log_loss,
+                "penalty": head.penalty_,
+                "n_centers": head.n_centers_,
+                "refresh": tuner.refresh_,
+                "seconds": seconds,
+                "quarantined": output.quarantine_json(quarantined),
+            }
+        )
         return
-    known = found["loo_accuracy"] is not None
     output.print_quarantine(quarantined)
     output.print_rows(
         [
-            ("images", f"{found['n']}, before {before}; {len(tuner.classes_)} classes"),
-            ("leave-one-out accuracy", f"{found['loo_accuracy']:.4f}" if known else "not known"),
-            ("penalty", f"{found['penalty']:.1e}"),
-            ("decoding and extraction", output.seconds(found["seconds"]["decode_extract"])),
-            ("change", output.seconds(found["seconds"]["fit"])),
+            ("images", f"{n}, before {before}; {len(tuner.classes_)} classes"),
+            ("leave-one-out accuracy", "not known" if loo is None else f"{loo.accuracy:.4f}"),
+            ("penalty", f"{head.penalty_:.1e}"),
+            ("decoding and extraction", output.seconds(seconds["decode_extract"])),
+            ("change", output.seconds(seconds["fit"])),
         ]
     )
-    output.print_refresh(found["refresh"])
+    output.print_refresh(tuner.refresh_)
     output.print_written("model", out)
-
-
-def _summary(tuner: TopTuner, before: int) -> dict[str, Any]:
-    """Return what these commands print as JSON; null where a file kept no rows for it."""
-    left_out: Any = tuner.loo_ if hasattr(tuner.head_, "loo_decision_function_") else None
-    return {
-        "n": len(tuner.ids_),
-        "n_before": before,
-        "classes": tuner.classes_.tolist(),
-        "loo_accuracy": None if left_out is None else left_out.accuracy,
-        "loo_log_loss": None if left_out is None else left_out.log_loss,
-        "penalty": tuner.head_.penalty_,
-        "n_centers": tuner.head_.n_centers_,
-        "refresh": tuner.refresh_,
-        "seconds": tuner.seconds_,
-    }

@@ -1,4 +1,4 @@
-"""`toptune demo` and `toptune doctor`: does it work here, and how fast."""
+"""`toptune demo`, `doctor` and `backbones`: does it work here, how fast, and with what."""
 
 from __future__ import annotations
 
@@ -87,3 +87,32 @@ def doctor(
         return
     rows = {**report["versions"], **{k: v for k, v in report.items() if k != "versions"}}
     output.print_rows([(name.replace("_", " "), str(value)) for name, value in rows.items()])
+
+
+def backbones(json: options.Json = False) -> None:
+    """List networks, and which can be used on this machine without any download."""
+    from rich.table import Table
+
+    from toptune.features import list_backbones
+
+    rows = list_backbones()
+    if json:
+        output.print_json({"backbones": [vars(row) for row in rows]})
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in ("name", "here", "features", "input", "weights"):
+        table.add_column(column, no_wrap=column == "name")
+    for row in rows:
+        table.add_row(
+            row.name,
+            "yes" if row.available else "no",
+            str(row.n_features or "?"),
+            "x".join(map(str, row.input_size)) if row.input_size else "?",
+            f"{row.where}, {row.note}" if row.note else row.where,
+        )
+    output.console.print(table)
+    output.console.print(
+        "Any other timm name works once its weights are on this machine (they are fetched on first "
+        "use unless HF_HUB_OFFLINE=1); ARCH=FILE and local-dir:FOLDER use weights you have.",
+        markup=False,
+    )

@@ -1,4 +1,4 @@
-"""`toptune fit`, `evaluate` and `predict`."""
+"""`toptune fit`, `evaluate`, `predict` and `features`."""
 
 from __future__ import annotations
 
@@ -66,7 +66,6 @@ def fit(
     if task not in (known := ("auto", *_TASKS)):
         raise DataError(f"task must be one of {', '.join(known)}, got {task!r}")
     output.check_output(out, overwrite=overwrite)
-    options.limit_pixels(max_pixels)
     from toptune.evaluation.near_duplicates import NEAR_DUPLICATES
     from toptune.tuner import TopTuner
 
@@ -161,7 +160,6 @@ def evaluate(
     json: options.Json = False,
 ) -> None:
     """Measure a model on labelled images; the test split where DATA has one."""
-    options.limit_pixels(max_pixels)
     from toptune.tuner import TopTuner
 
     tuner = TopTuner.load(model, backbone=backbone).set_params(strict=strict)
@@ -205,7 +203,6 @@ def predict(
     json: options.Json = False,
 ) -> None:
     """Predict the class of images; or their labels, or a number, as the model was trained."""
-    options.limit_pixels(max_pixels)
     options.check_rates(coverage=coverage, reject=reject)
     from toptune.images import open_unlabelled
     from toptune.tuner import TopTuner
@@ -225,6 +222,53 @@ def predict(
     _print_thresholds(decision["thresholds"])
     output.print_records(records)
     output.print_quarantine(found.quarantined)
+
+
+def features(
+    data: options.Data,
+    out: Annotated[Path, typer.Option("-o", "--out", help="Feature file to write (safetensors).")],
+    backbone: options.Backbone = "efficientnet_lite0",
+    layers: options.Layers = "auto",
+    view: options.View = "whole",
+    resolution: options.Resolution = None,
+    labels: options.Labels = None,
+    split: options.Split = None,
+    half: Annotated[bool, typer.Option("--half", help="Write float16, half the size.")] = False,
+    strict: options.Strict = False,
+    overwrite: options.Overwrite = False,
+    max_pixels: options.MaxPixels = None,
+    json: options.Json = False,
+) -> None:
+    """Extract features only: a tensor `features` (n, d) with ids and labels, as safetensors."""
+    output.check_output(out, overwrite=overwrite)
+    from toptune.features import extract, load_backbone
+    from toptune.images import open_images
+
+    images = open_images(data, split=split, labels=labels)
+    network = load_backbone(backbone, **options.network_choice(layers, view, resolution))
+    found = extract(images, network, strict=strict)
+    found.save(out, half=half)
+    n, d = found.X.shape
+    if json:
+        output.print_json(
+            {
+                "n": n,
+                "n_features": d,
+                "seconds": {"decode_extract": found.seconds},
+                "provenance": found.provenance,
+                "quarantined": output.quarantine_json(found.quarantined),
+            }
+        )
+        return
+    output.print_quarantine(found.quarantined)
+    output.print_rows(
+        [
+            ("images", str(n)),
+            ("features", f"{d} per image"),
+            ("decoding and extraction", output.seconds(found.seconds)),
+        ]
+    )
+    output.print_written("features", out)
 
 
 def _print_thresholds(thresholds: dict[Any, float] | None) -> None:

@@ -14,6 +14,21 @@ from toptune.errors import DataError
 if TYPE_CHECKING:
     from toptune.tuner import TopTuner
 
+
+def _limit_pixels(max_pixels: int | None) -> int | None:
+    """Set Pillow's guard against decompression bombs, which refuses twice its value.
+
+    A setting of another library, which only the command line may change: the process is its own.
+    """
+    if max_pixels is not None:
+        from PIL import Image
+
+        Image.MAX_IMAGE_PIXELS = max_pixels / 2  # type: ignore[assignment]
+        # Pillow would warn of images that the user has just allowed.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    return max_pixels
+
+
 Data = Annotated[
     str,
     typer.Argument(
@@ -98,26 +113,15 @@ Maximize = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Strict = Annotated[bool, typer.Option("--strict", help="An unreadable image is an error.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")]
+# Its callback does all there is to do: a command only has it among its parameters.
 MaxPixels = Annotated[
     int | None,
     typer.Option(
         min=1,
         help="Largest image decoded, in pixels (default: Pillow's guard, 179 million).",
+        callback=_limit_pixels,
     ),
 ]
-
-
-def limit_pixels(max_pixels: int | None) -> None:
-    """Set Pillow's guard against decompression bombs, which refuses twice its value.
-
-    A setting of another library, which only the command line may change: the process is its own.
-    """
-    if max_pixels is not None:
-        from PIL import Image
-
-        Image.MAX_IMAGE_PIXELS = max_pixels / 2  # type: ignore[assignment]
-        # Pillow would warn of images that the user has just allowed.
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 
 def kept(keep: str) -> Any:
