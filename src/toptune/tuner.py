@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
-from typing import Any, Literal
+from dataclasses import fields, replace
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,7 +21,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from toptune.decisions.costs import Costs
 from toptune.decisions.rule import DecisionRule
-from toptune.decisions.thresholds import Objective, choose_thresholds
+from toptune.decisions.thresholds import Objective
 from toptune.errors import BackboneError, DataError, ModelFileError
 from toptune.evaluation.near_duplicates import NEAR_DUPLICATES, with_near_duplicates
 from toptune.features import Features
@@ -30,7 +30,6 @@ from toptune.features.extractor import FeatureExtractor
 from toptune.features.taps import LAST
 from toptune.images import (
     Images,
-    ImageSet,
     images_to_compare,
     labelled_images,
     unlabelled_images,
@@ -44,7 +43,11 @@ from toptune.model.file import read_model, write_model
 from toptune.model.fitted_model import NOT_FITTED, FittedAttribute, FittedModel
 from toptune.model.fitting import HeadParameters, check_finite, fit_model
 from toptune.runtime.deprecation import with_old_parameters
-from toptune.tasks import Answers, TaskChoice, TaskEvaluation, chosen_task
+from toptune.tasks import Answers, TaskChoice, TaskEvaluation, TaskName
+
+Labels: TypeAlias = ArrayLike | str | os.PathLike[str] | None
+Thresholds: TypeAlias = Mapping[Any, float] | None
+Rate: TypeAlias = float | None
 
 
 class TopTuner(BaseEstimator):  # type: ignore[misc]
@@ -56,8 +59,7 @@ class TopTuner(BaseEstimator):  # type: ignore[misc]
         Network: an embedded one, a timm name, ``ARCH=FILE`` or ``local-dir:FOLDER``; see
         `toptune.features.load_backbone`. "auto" compares those that are on this machine.
     layers, view, resolution, precision, cache
-        As for `toptune.FeatureExtractor`. With layers="auto" the weights of the layers are chosen
-        by leave-one-out.
+        As for `toptune.FeatureExtractor`. The weights of several layers are chosen.
     kernel, bandwidth, penalty, n_centers, class_weight
         As for `toptune.KernelClassifier`; "auto" means chosen by leave-one-out.
     strict : bool, default=False
@@ -68,45 +70,28 @@ class TopTuner(BaseEstimator):  # type: ignore[misc]
     time_budget : float, optional
         With backbone="auto": seconds that the extraction may take, as measured on a few images.
     task : {"auto", "classification", "multilabel", "regression"}, default="auto"
-        What labels are: one class per image, any number of them, or a number. "auto" goes by the
-        labels: floats that are not all whole, in memory or in a manifest, are numbers; lists of
-        names, and text with semicolons, are several labels; everything else is a class, and names
-        of folders always are.
+        One class per image, any number of labels, or a number. "auto" goes by the labels: floats
+        that are not all whole, in memory or in a manifest, are numbers; lists of names, and text
+        with semicolons, are several labels; all else, as names of folders, is a class.
 
     Attributes
     ----------
     extractor_ : FeatureExtractor
         With the network of the fit.
     model_ : FittedModel
-        What was fitted; the attributes below are read from it.
-    task_ : {"classification", "multilabel", "regression"}
-    classes_ : ndarray of shape (c,)
-        Labels, sorted; none for regression.
+        What was fitted. The following are read from it, and are described there.
+    task_, classes_, ids_, codes_, groups_, quarantined_, provenance_, seconds_, backbone_
+        The task, labels, training images and the way to their features.
+    head_, normalizer_, center_features_, layer_weights_, refresh_
+        The fitted head, its input, and why it should be fitted anew, if so.
     loo_ : Evaluation
         Leave-one-out accuracy, log-loss, confusion matrix and per-class table: each training image
         was predicted by the model fitted without it, and without its group if there are groups.
         Computed when first asked for. `LabelEvaluation` or `NumberEvaluation` for other tasks.
     loo_proba_ : ndarray of shape (n, c)
         Leave-one-out probabilities of the training images; numbers (n,) for regression.
-    ids_, codes_, groups_
-        Names of the training images; labels, as positions in `classes_`, indicators or numbers;
-        groups, or None.
-    refresh_ : str or None
-        After changes: why centers and hyperparameters should be chosen anew.
-    head_, normalizer_, center_features_
-        The fitted KernelClassifier (KernelRegressor for regression), what normalises its features,
-        and the features of its centers before that.
-    quarantined_ : tuple of Quarantined
-        Training images set aside, with the reason.
-    seconds_ : dict
-        Time of the stages decode_extract, select and fit.
-    backbone_, backbones_
-        Network used; with backbone="auto" also a `BackboneScore` of each, the best first.
-    layer_weights_ : dict
-        Part that each layer has in the mean squared distance of two training images (centers).
-    provenance_ : dict
-        Backbone, weights hash, preprocessing, precision, versions of libraries, and
-        ``image_folders``: where training images were if they were files (not with ``centers=``).
+    backbones_ : list of BackboneScore
+        With backbone="auto": how every network did on some of the images, the best first.
 
     Examples
     --------
@@ -175,13 +160,11 @@ class TopTuner(BaseEstimator):  # type: ignore[misc]
         self.time_budget = time_budget
         self.task = task
 
-    # ------------------------------------------------------------------------------- learning
-
     @with_old_parameters
     def fit(
         self,
         data: Images,
-        labels: ArrayLike | str | os.PathLike[str] | None = None,
+        labels: Labels = None,
         *,
         split: str | None = None,
         groups: Iterable[object] | None = None,
@@ -200,10 +183,9 @@ class TopTuner(BaseEstimator):  # type: ignore[misc]
         split : str, optional
             Split of the data to train on.
         groups : list, or "near-duplicates", optional
-            What belongs together, one name per image of a list: images of one object, frames of
-            one video. Leave-one-out then leaves out whole groups. A manifest has them in its column
-            ``group``. "near-duplicates" finds groups from the features, and joins them with those
-            of the manifest.
+            What is left out together: images of one object, frames of one video; one name per image
+            of a list. A manifest has a column ``group``. "near-duplicates" finds groups from the
+            features, and joins them with those of the manifest.
         centers : TopTuner, optional
             A model whose centers, kernel, bandwidth and weights of layers are used instead of
             chosen, so that models trained on other images with the same one can be merged.
@@ -220,36 +202,39 @@ class TopTuner(BaseEstimator):  # type: ignore[misc]
         if found and groups != NEAR_DUPLICATES:
             raise DataError(f'groups must be names or "{NEAR_DUPLICATES}", got {groups!r}')
         images = labelled_images(data, labels, split=split, groups=None if found else groups)
-        extractor = self._extractor(self._chosen_backbone(images, centers))
+        backbone = (
+            self.backbone if centers is None or self.backbone != "auto" else centers.backbone_
+        )
+        if backbone == "auto":
+            self.backbones_ = compare_backbones(
+                images,
+                lambda name: self._extractor(name).load(),
+                task=self.task,
+                random_state=self.random_state,
+            )
+            backbone = choose_backbone(self.backbones_, self.time_budget)
+        extractor = self._extractor(backbone)
         features = extractor.extract(images, strict=self.strict)
         if centers is None:  # models with the centers of another are made to be sent away
             features = replace(features, provenance=with_folder(features.provenance, images))
         if found:
             features = with_near_duplicates(features)
-        return self._fit_model(features, extractor, centers)
+        return self._fit(features, extractor, centers)
 
     def fit_features(self, features: Features, *, centers: TopTuner | None = None) -> TopTuner:
-        """Train the head on features that were extracted before, by this backbone; see `fit`.
-
-        Raises
-        ------
-        DataError
-            If the features have no labels, or are not finite.
-        ModelFileError
-            If they come from another network than this tuner's.
-        """
+        """Train the head on features that were extracted before, by this backbone; see `fit`."""
         if self.backbone == "auto":
             raise DataError('backbone="auto" needs images to compare networks on: name the network')
         extractor = self._extractor(self.backbone)
         extractor.check_provenance(features.provenance, "these features")
         check_finite(features)
-        return self._fit_model(features, extractor, centers)
+        return self._fit(features, extractor, centers)
 
     @with_old_parameters
     def partial_fit(
         self,
         data: Images,
-        labels: ArrayLike | str | os.PathLike[str] | None = None,
+        labels: Labels = None,
         *,
         split: str | None = None,
         groups: Iterable[object] | None = None,
@@ -264,13 +249,11 @@ class TopTuner(BaseEstimator):  # type: ignore[misc]
             return self.fit(data, labels, split=split, groups=groups)
         if isinstance(groups, str):
             raise DataError(
-                f"groups={groups!r} needs all images at once: name the groups of those to add, or "
-                "train anew"
+                f"groups={groups!r} needs all images at once: name the groups, or refit"
             )
-        self.model_.require("adding images is")
+        self.check_fitted("adding images is")
         images = labelled_images(data, labels, split=split, groups=groups)
-        updates.checked_labels(self.model_, images)  # an error in them is raised before the work
-        images = updates.with_new_numbers(self.model_, images)
+        images = updates.images_to_add(self.model_, images)  # errors are raised before the work
         features = self.extract(images)
         if (self.head_.center_indices_ >= 0).any():  # else it may be sent away: see `fit`
             features = replace(features, provenance=with_folder(features.provenance, images))
@@ -279,10 +262,8 @@ class TopTuner(BaseEstimator):  # type: ignore[misc]
 
     def partial_fit_features(self, features: Features, *, reselect: bool = False) -> TopTuner:
         """Add images whose features were extracted before, by this model's network."""
-        self.check_fitted("adding images is")
-        self.extractor_.check_provenance(features.provenance, "these features")
-        check_finite(features)
-        self.model_ = updates.add_images(self.model_, features, reselect=reselect)
+        model = self.model_for(features, "adding images is")
+        self.model_ = updates.add_images(model, features, reselect=reselect)
         return self
 
     def forget(
@@ -317,16 +298,6 @@ class TopTuner(BaseEstimator):  # type: ignore[misc]
 
     # ------------------------------------------------------------------------------ answering
 
-    def extract(self, images: Images, *, strict: bool | None = None) -> Features:
-        """Compute features, by the network of the fit, or by the one to fit with.
-
-        `strict` is by default the parameter; images are given as for `FeatureExtractor.extract`.
-        """
-        if not self.__sklearn_is_fitted__():
-            self.extractor_ = self._extractor(self.backbone)
-        self.extractor_.set_params(cache=self.cache)
-        return self.extractor_.extract(images, strict=self.strict if strict is None else strict)
-
     def prepare(self) -> TopTuner:
         """Load the network now, so that the first image need not wait for it."""
         if not self.__sklearn_is_fitted__():
@@ -334,37 +305,29 @@ class TopTuner(BaseEstimator):  # type: ignore[misc]
         self.extractor_.load()[1].prepare()
         return self
 
+    def extract(self, images: Images, *, strict: bool | None = None) -> Features:
+        """Compute features, by the network of the fit, or by the one to fit with."""
+        if not self.__sklearn_is_fitted__():
+            self.extractor_ = self._extractor(self.backbone)
+        self.extractor_.cache = self.cache
+        return self.extractor_.extract(images, strict=self.strict if strict is None else strict)
+
     def classify(
-        self,
-        images: Images,
-        *,
-        strict: bool = False,
-        coverage: float | None = None,
-        reject: float | None = None,
+        self, images: Images, *, strict: bool = False, coverage: Rate = None, reject: Rate = None
     ) -> Answers:
         """Predict images of which some may be unreadable; those are listed, not predicted.
 
-        Parameters
-        ----------
-        images : path, list of images or ImageSet
-            A file, a folder (searched through), or images given directly.
-        strict : bool, default=False
-            Raise an error for an image that cannot be read.
-        coverage, reject : float, optional
-            As for `predict`: also give prediction sets, and unknown scores with a mark.
-
-        Returns
-        -------
-        Predictions
-            `toptune.tasks.LabelPredictions` or `NumberPredictions` for other tasks.
+        `coverage` and `reject`, as for `predict`, add prediction sets, and unknown scores with a
+        mark. With `strict` an image that cannot be read is an error. Returns
+        `toptune.tasks.Predictions`, or `LabelPredictions` or `NumberPredictions` for other tasks.
         """
-        rule = DecisionRule(coverage=coverage, reject=reject)
         self.check_fitted()
+        rule = DecisionRule(coverage=coverage, reject=reject)
         self.model_.check_rates(rule)  # before the work
-        return self.model_.answers(self.extract(unlabelled_images(images), strict=strict), rule)
+        return self.model_.answers(self.extract(images, strict=strict), rule)
 
     def classify_features(
-        self, features: Features, *, coverage: float | None = None, reject: float | None = None
+        self, features: Features, *, coverage: Rate = None, reject: Rate = None
     ) -> Answers:
         """Predict from features; see `classify`."""
         rule = DecisionRule(coverage=coverage, reject=reject)
@@ -373,39 +336,37 @@ class TopTuner(BaseEstimator):  # type: ignore[misc]
     def predict_proba(self, images: Images) -> NDArray[np.float64]:
         """Compute probabilities (n, c), columns in the order of `classes_`; errors as `predict`."""
         self.check_fitted("predict_proba is", "classification", "multilabel")
-        return self.model_.outputs(self.extract(unlabelled_images(images), strict=True))
+        return self.model_.outputs(self.extract(images, strict=True))
 
     def predict_proba_features(self, features: Features) -> NDArray[np.float64]:
         """Compute probabilities (n, c) from features."""
-        self.check_fitted("predict_proba is", "classification", "multilabel")
-        return self.model_for(features).outputs(features)
+        model = self.model_for(features, "predict_proba is", "classification", "multilabel")
+        return model.outputs(features)
 
     def predict(
         self,
         images: Images,
         *,
         costs: Costs | None = None,
-        thresholds: Mapping[Any, float] | None = None,
-        coverage: float | None = None,
-        reject: float | None = None,
+        thresholds: Thresholds = None,
+        coverage: Rate = None,
+        reject: Rate = None,
     ) -> NDArray[Any]:
         """Decide for each image: its most probable class, a set of classes, or "unknown".
 
         Parameters
         ----------
         images : path, list of images or ImageSet
-            As for `classify`.
+            A file, a folder (searched through), or images given directly.
         costs, thresholds, coverage, reject
-            As for `toptune.decisions.DecisionRule`. Sets are conformal sets on leave-one-out
-            probabilities, of whole groups where the model has groups.
+            As for `toptune.decisions.DecisionRule`.
 
         Returns
         -------
         ndarray of shape (n,), or (n, c)
-            Labels, or numbers; with several labels per image their indicators, (n, c). With
-            `reject` some are "unknown", and labels that are not text come in an array of objects.
-            With `coverage` an indicator matrix of bool; with both, sets of unknown images are
-            empty.
+            Labels, or numbers; indicators (n, c) of several labels per image, or of the classes in
+            prediction sets with `coverage`. With `reject` some labels are "unknown" (labels that
+            are not text come in an array of objects), and sets of unknown images are empty.
 
         Raises
         ------
@@ -414,18 +375,17 @@ class TopTuner(BaseEstimator):  # type: ignore[misc]
             instead), or the training images are too few for a coverage or rate.
         """
         rule = DecisionRule(costs=costs, thresholds=thresholds, coverage=coverage, reject=reject)
-        self.check_fitted()
         rule.check(self.classes_, self.task_)
         return self.classify(images, strict=True, coverage=coverage, reject=reject).apply(rule)
 
     def evaluate(
         self,
         data: Images,
-        labels: ArrayLike | str | os.PathLike[str] | None = None,
+        labels: Labels = None,
         *,
         split: str | None = None,
         costs: Costs | None = None,
-        thresholds: Mapping[Any, float] | None = None,
+        thresholds: Thresholds = None,
     ) -> TaskEvaluation:
         """Compare predictions with labels of the split test where there is one, else val, else all.
 
@@ -433,29 +393,18 @@ class TopTuner(BaseEstimator):  # type: ignore[misc]
         (`LabelEvaluation` or `NumberEvaluation` for other tasks).
         """
         rule = DecisionRule(costs=costs, thresholds=thresholds)
-        self.check_fitted()
         rule.check(self.classes_, self.task_)
         features = self.extract(images_to_compare(data, labels, split=split))
         return self.model_.evaluate(features, rule)
 
     def evaluate_features(
-        self,
-        features: Features,
-        *,
-        costs: Costs | None = None,
-        thresholds: Mapping[Any, float] | None = None,
+        self, features: Features, *, costs: Costs | None = None, thresholds: Thresholds = None
     ) -> TaskEvaluation:
         """Compare predictions with the labels of features; see `evaluate`."""
         rule = DecisionRule(costs=costs, thresholds=thresholds)
         return self.model_for(features).evaluate(features, rule)
 
-    def score(
-        self,
-        data: Images,
-        labels: ArrayLike | str | os.PathLike[str] | None = None,
-        *,
-        split: str | None = None,
-    ) -> float:
+    def score(self, data: Images, labels: Labels = None, *, split: str | None = None) -> float:
         """Compute the accuracy (all labels right, or R^2 of numbers); see `evaluate`."""
         return float(self.evaluate(data, labels, split=split).score)
 
@@ -465,34 +414,22 @@ class TopTuner(BaseEstimator):  # type: ignore[misc]
         0 is usual, 1 is what one training image in six reaches; see `toptune.decisions.novelty`.
         """
         self.check_fitted("unknown_score is")
-        return self.model_.unknown_scores(self.extract(unlabelled_images(images), strict=True))
+        return self.model_.unknown_scores(self.extract(images, strict=True))
 
     def unknown_score_features(self, features: Features) -> NDArray[np.float64]:
         """Compute how unlike the training images each image is, from features; (n,)."""
-        self.check_fitted("unknown_score is")
-        return self.model_for(features).unknown_scores(features)
+        return self.model_for(features, "unknown_score is").unknown_scores(features)
 
     def choose_thresholds(
         self,
         objective: Objective | None = None,
         *,
-        recall: Mapping[Any, float] | None = None,
-        precision: Mapping[Any, float] | None = None,
+        recall: Thresholds = None,
+        precision: Thresholds = None,
     ) -> dict[Any, float]:
-        """Choose thresholds for `predict` from the leave-one-out probabilities.
-
-        Arguments and errors are those of `toptune.decisions.thresholds.choose_thresholds`.
-        """
+        """Choose thresholds for `predict` by leave-one-out; see `toptune.decisions.thresholds`."""
         self.check_fitted("thresholds are", "classification", "multilabel")
-        model = self.model_
-        return choose_thresholds(
-            model.codes,
-            model.left_out,
-            model.classes,
-            objective,
-            recall=recall,
-            precision=precision,
-        )
+        return self.model_.choose_thresholds(objective, recall=recall, precision=precision)
 
     def explain(
         self, image: Images, *, label: Any = None, n_images: int = 6, cells: int = 8
@@ -504,10 +441,7 @@ class TopTuner(BaseEstimator):  # type: ignore[misc]
             unlabelled_images(image),
             backbone=backbone,
             engine=engine,
-            normalize=self.normalizer_.transform,
-            head=self.head_,
-            ids=self.ids_,
-            codes=self.codes_,
+            model=self.model_,
             label=label,
             n_images=n_images,
             cells=cells,
@@ -526,11 +460,6 @@ class TopTuner(BaseEstimator):  # type: ignore[misc]
         `keep` is what the file holds for changes, where not all images are centers: sums, for
         `partial_fit` and `merge`; or also m numbers of each image, for `forget` and leave-one-out
         afterwards. "auto" is "rows" for a model from a file that has them, else "sums".
-
-        Raises
-        ------
-        StorageError
-            If it cannot be written.
         """
         self.check_fitted()
         model = replace(self.model_, parameters=self.get_params() | {"cache": "auto"})
@@ -569,7 +498,7 @@ class TopTuner(BaseEstimator):  # type: ignore[misc]
 
     # -------------------------------------------------------------------------------- details
 
-    def check_fitted(self, what: str = "", *tasks: Any) -> None:
+    def check_fitted(self, what: str = "", *tasks: TaskName) -> None:
         """Raise if there is no model, or `what` is for other tasks (classification by default)."""
         check_is_fitted(self, msg=NOT_FITTED)
         if what:
@@ -579,9 +508,9 @@ class TopTuner(BaseEstimator):  # type: ignore[misc]
         self,
         *,
         costs: Costs | None = None,
-        thresholds: Mapping[Any, float] | None = None,
-        coverage: float | None = None,
-        reject: float | None = None,
+        thresholds: Thresholds = None,
+        coverage: Rate = None,
+        reject: Rate = None,
     ) -> None:
         """Raise, before any work is done, what `predict` would; arguments are its own."""
         rule = DecisionRule(costs=costs, thresholds=thresholds, coverage=coverage, reject=reject)
@@ -589,46 +518,25 @@ class TopTuner(BaseEstimator):  # type: ignore[misc]
 
     def head_parameters(self) -> HeadParameters:
         """Return the parameters that are the head's."""
-        names = ("kernel", "bandwidth", "penalty", "n_centers", "class_weight", "random_state")
-        return HeadParameters(**{name: getattr(self, name) for name in names})
+        return HeadParameters(**{f.name: getattr(self, f.name) for f in fields(HeadParameters)})
 
-    def model_for(self, features: Features) -> FittedModel:
+    def model_for(self, features: Features, what: str = "", *tasks: TaskName) -> FittedModel:
         """Return the model, if it fits features that were extracted before; raise if not."""
-        self.check_fitted()
+        self.check_fitted(what, *tasks)
         self.extractor_.check_provenance(features.provenance, "these features")
         check_finite(features)
         return self.model_
 
     def _extractor(self, backbone: str) -> FeatureExtractor:
         """Return the extractor of the parameters: that of before if it is equal."""
+        names = ("layers", "view", "resolution", "precision", "cache")
         wanted = FeatureExtractor(
-            backbone=backbone,
-            layers=self.layers,
-            view=self.view,
-            resolution=self.resolution,
-            precision=self.precision,
-            cache=self.cache,
+            backbone=backbone, **{name: getattr(self, name) for name in names}
         )
         known: FeatureExtractor | None = getattr(self, "extractor_", None)
         return wanted if known is None or known.get_params() != wanted.get_params() else known
 
-    def _chosen_backbone(self, images: ImageSet, centers: TopTuner | None) -> str:
-        """Return the network to use, after a comparison where it is "auto"."""
-        if self.backbone != "auto":
-            return self.backbone
-        if centers is not None:
-            return centers.backbone_
-        task = chosen_task(self.task, images.label_kind).name
-        if task != "classification":
-            raise DataError(f'backbone="auto" is for classification, not {task}: name the network')
-        self.backbones_ = compare_backbones(
-            replace(images, label_kind="class"),
-            lambda name: self._extractor(name).load(),
-            random_state=self.random_state,
-        )
-        return choose_backbone(self.backbones_, self.time_budget)
-
-    def _fit_model(
+    def _fit(
         self, features: Features, extractor: FeatureExtractor, centers: TopTuner | None
     ) -> TopTuner:
         if centers is not None:
@@ -650,9 +558,7 @@ class TopTuner(BaseEstimator):  # type: ignore[misc]
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.estimator_type = "regressor" if self.task == "regression" else "classifier"
-        if self.task == "regression":
-            tags.regressor_tags = RegressorTags()
-        else:
-            tags.classifier_tags = ClassifierTags()
+        tags.classifier_tags = None if self.task == "regression" else ClassifierTags()
+        tags.regressor_tags = RegressorTags() if self.task == "regression" else None
         tags.target_tags.required = True
         return tags

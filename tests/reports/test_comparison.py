@@ -19,12 +19,12 @@ from toptune import TopTuner
 from toptune.errors import DataError, DataWarning, StorageError
 from toptune.evaluation.intervals import PairedDifference
 from toptune.evaluation.learning_curve import Extrapolation, Forecast, PowerLaw
+from toptune.features import extractor
 from toptune.finetuning.estimator import FineTuner
 from toptune.finetuning.training import fitting as fitting_module
 from toptune.finetuning.training.recipe import Recipe
 from toptune.finetuning.training.trial import Speed, TrainingPlan, measure_speed, plan_training
 from toptune.images import ImageSet, from_arrays, stratified_split
-from toptune.model import extracting
 from toptune.reports.comparison import Comparison, FineTuningPlan, compare, comparison_page
 from toptune.reports.comparison import compute as compute_module
 from toptune.reports.comparison import fine_tuning as fine_module
@@ -56,9 +56,9 @@ def converted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep the converted network between the comparisons, which would convert it every time."""
     folder = tmp_path_factory.mktemp("converted")
     with pytest.MonkeyPatch.context() as patch:
-        keeping = partial(extracting.make_engine, cache=folder)
+        keeping = partial(extractor.make_engine, cache=folder)
         patch.setattr(
-            extracting,
+            extractor,
             "make_engine",
             lambda b, *, precision, cache: keeping(b, precision=precision),
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from toptune.features import Backbone, Engine, extract, list_backbones
 from toptune.images import ImageSet, from_arrays, stratified_split
 from toptune.images.labels import as_text
 from toptune.kernel import FeatureNormalizer, KernelClassifier, Rows
-from toptune.tasks import training_labels
+from toptune.tasks import TaskChoice, chosen_task, training_labels
 
 #: Images that candidates are compared on.
 COMPARED_IMAGES = 400
@@ -45,6 +45,7 @@ def compare_backbones(
     network: Callable[[str], tuple[Backbone, Engine]],
     *,
     names: Sequence[str] | None = None,
+    task: TaskChoice = "auto",
     random_state: int = 0,
 ) -> list[BackboneScore]:
     """Compare networks on some of the images, the best first.
@@ -57,6 +58,8 @@ def compare_backbones(
         Gives a network and what runs it by name.
     names : sequence of str, optional
         Candidates; by default all that are on this machine.
+    task : str, default="auto"
+        Task that is asked for; only classification is possible.
     random_state : int
         Which images.
 
@@ -69,6 +72,10 @@ def compare_backbones(
     """
     if names is None:
         names = [row.name for row in list_backbones() if row.available]
+    asked = chosen_task(task, images.label_kind).name
+    if asked != "classification":
+        raise DataError(f'backbone="auto" is for classification, not {asked}: name the network')
+    images = replace(images, label_kind="class")
     training_labels(images)
     part = _some(images, random_state)
     blank = np.zeros((64, 64, 3), dtype=np.uint8)

@@ -6,7 +6,7 @@ see `toptune.model.updates`. It takes features; the network that makes them is n
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, Generic, TypeVar
@@ -18,6 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 from toptune.decisions.novelty import UnknownScorer, unknown_scorer
 from toptune.decisions.prediction_sets import set_threshold
 from toptune.decisions.rule import DecisionRule
+from toptune.decisions.thresholds import Objective, choose_thresholds
 from toptune.errors import DataError
 from toptune.features import Features
 from toptune.images import Quarantined
@@ -131,6 +132,18 @@ class FittedModel:
     def loo(self) -> TaskEvaluation:
         """Leave-one-out evaluation of the training images."""
         return self.task.evaluate(self.codes, self.left_out, DecisionRule())
+
+    def choose_thresholds(
+        self,
+        objective: Objective | None = None,
+        *,
+        recall: Mapping[Any, float] | None = None,
+        precision: Mapping[Any, float] | None = None,
+    ) -> dict[Any, float]:
+        """Choose thresholds on the training images, each left out."""
+        return choose_thresholds(
+            self.codes, self.left_out, self.classes, objective, recall=recall, precision=precision
+        )
 
     # ------------------------------------------------------------------------------ answering
 

@@ -56,7 +56,7 @@ def add_images(model: FittedModel, features: Features, *, reselect: bool = False
         If the model does not hold the sums that it takes.
     """
     start = time.perf_counter()
-    labels = checked_labels(model, features)
+    labels = _checked_labels(model, features)
     check_distinct((*model.ids, *features.ids), "are in the model already, or twice here")
     texts = as_text(labels)
     if features.label_kind == "number":  # classes by their text, as in a fit
@@ -197,7 +197,22 @@ def merge_models(
     )
 
 
-def checked_labels(model: FittedModel, labelled: Features | ImageSet) -> NDArray[Any]:  # (n,)
+def images_to_add(model: FittedModel, images: ImageSet) -> ImageSet:
+    """Return images to add; those in memory with numbers after those of the model.
+
+    Raises
+    ------
+    DataError
+        If their labels cannot be added, or the model is not of classes.
+    """
+    _checked_labels(model, images)
+    if not are_numbered(images.ids):
+        return images
+    first = next_number(model.ids, model.provenance.get("next_number", 0))
+    return replace(images, ids=tuple(f"image-{first + k:06d}" for k in range(len(images))))
+
+
+def _checked_labels(model: FittedModel, labelled: Features | ImageSet) -> NDArray[Any]:  # (n,)
     """Return labels to add, if they are classes as those that the model was trained on.
 
     Raises
@@ -211,14 +226,6 @@ def checked_labels(model: FittedModel, labelled: Features | ImageSet) -> NDArray
     if model.parameters.get("task") != "classification":
         check_classes(labelled)
     return labelled.labels
-
-
-def with_new_numbers(model: FittedModel, images: ImageSet) -> ImageSet:
-    """Give images in memory, which are numbered, the numbers after those of the model."""
-    if not are_numbered(images.ids):
-        return images
-    first = next_number(model.ids, model.provenance.get("next_number", 0))
-    return replace(images, ids=tuple(f"image-{first + k:06d}" for k in range(len(images))))
 
 
 def _changed(

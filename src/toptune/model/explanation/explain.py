@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,9 +12,10 @@ from toptune.errors import DataError
 from toptune.features import Backbone, Engine
 from toptune.features.extract import pixel_features
 from toptune.images import ImageSet, UnreadableImage, decode, decode_within, read_source
-from toptune.kernel import KernelClassifier, Rows
+from toptune.kernel import KernelClassifier
 from toptune.model.explanation.attribution import Attribution, support_of
 from toptune.model.explanation.occlusion import Occlusion, covered, score_drops, seen_part
+from toptune.model.fitted_model import FittedModel
 
 #: Longer side of the picture that is kept for a page, pixels.
 PICTURE = 720
@@ -81,10 +81,7 @@ def explain_image(
     *,
     backbone: Backbone,
     engine: Engine,
-    normalize: Callable[[NDArray[Any]], NDArray[Any]],
-    head: KernelClassifier,
-    ids: Sequence[str],
-    codes: NDArray[np.intp],
+    model: FittedModel,
     label: Any = None,
     n_images: int = 6,
     cells: int = 8,
@@ -95,10 +92,10 @@ def explain_image(
     ----------
     image : ImageSet
         One image.
-    backbone, engine, normalize, head
-        The whole way from pixels to scores.
-    ids, codes : sequence of length n
-        Names of the training images, and their classes as positions in the head's `classes_`.
+    backbone, engine
+        Network of the model.
+    model : FittedModel
+        Of classes.
     label : optional
         Class to explain; by default the most probable one.
     n_images : int, default=6
@@ -131,7 +128,8 @@ def explain_image(
     except ValueError as error:
         raise DataError(str(error)) from error
     X = pixel_features(stack, backbone, engine)
-    terms = head.score_terms(Rows(X, transform=normalize))
+    head: KernelClassifier = model.head
+    terms = head.score_terms(model.rows(X))
     scores = terms.scores.cpu().numpy()  # (1 + cells^2, c)
     proba = head.probabilities(scores[:1])[0]
     best = int(proba.argmax())
@@ -141,8 +139,8 @@ def explain_image(
     support = support_of(
         terms.of(0, column).cpu().numpy(),
         terms.similarity[0].cpu().numpy(),
-        [None if j < 0 else ids[j] for j in centers],
-        [None if j < 0 else labels[codes[j]] for j in centers],
+        [None if j < 0 else model.ids[j] for j in centers],
+        [None if j < 0 else labels[model.codes[j]] for j in centers],
         n_images=n_images,
     )
     box = seen_part(backbone.preprocessing.geometry, *picture.shape[:2])
@@ -154,7 +152,7 @@ def explain_image(
         score=float(scores[0, column]),
         support=support,
         occlusion=Occlusion(score_drops(scores[:, column]), box),
-        n_images=len(ids),
+        n_images=len(model.ids),
         n_centers=len(centers),
         picture=picture,
     )
