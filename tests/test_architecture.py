@@ -73,8 +73,6 @@ KNOWN: dict[str, set[str]] = {
         "src/toptune/kernel/sharing.py: SharingClassifier",
     },
     "names defined twice": {
-        "BLOCK_ROWS",
-        "FORMAT_VERSION",
         "Loss",
     },
     "modules at the root": set(),

@@ -17,7 +17,7 @@ from sklearn.exceptions import NotFittedError
 from toptune import DataError, FineTuner, TopTuner
 from toptune.errors import BackboneError, DataWarning, ModelFileError, StorageError
 from toptune.features import load_backbone
-from toptune.finetuning.training.trained_file import FORMAT_VERSION
+from toptune.finetuning.training.trained_file import FINETUNED_VERSION
 from toptune.images import decode
 from toptune.runtime.tensor_file import load_tensors, save_tensors
 
@@ -311,7 +311,7 @@ def test_finetuner_other_file_raises(fitted: FineTuner, tmp_path: Path) -> None:
 def test_finetuner_damaged_file_is_named(fitted: FineTuner, tmp_path: Path, damage: str) -> None:
     path = tmp_path / "m"
     fitted.save(path)
-    kind = {"kind": "fine-tuned model", "format_version": FORMAT_VERSION}
+    kind = {"kind": "fine-tuned model", "format_version": FINETUNED_VERSION}
     tensors, document = load_tensors(path, **kind, required=())  # type: ignore[arg-type]
     if damage == "tensor":
         del tensors["network.fc.bias"]

@@ -28,7 +28,7 @@ MAX_POINTS = 2000
 #: Which of the nearest reference points the distance is taken to.
 NEIGHBOUR = 3
 #: Rows compared with the reference points at a time.
-BLOCK_ROWS = 256
+_BLOCK_ROWS = 256
 #: Spread below which left-out values count as equal, in units of the logarithm.
 LEAST_SPREAD = 1e-3
 
@@ -151,5 +151,5 @@ def _logarithms(variances: Tensor, distances: Tensor) -> NDArray[np.float64]:  #
 
 
 def _blocks(rows: Rows) -> Iterator[Tensor]:
-    for first in range(0, len(rows), BLOCK_ROWS):
-        yield rows.read(slice(first, first + BLOCK_ROWS))
+    for first in range(0, len(rows), _BLOCK_ROWS):
+        yield rows.read(slice(first, first + _BLOCK_ROWS))

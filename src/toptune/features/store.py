@@ -18,7 +18,7 @@ from toptune.runtime.deprecation import with_old_methods
 from toptune.runtime.tensor_file import decode_names, encode_names, load_tensors, save_tensors
 
 #: Raised by one whenever an older reader would misunderstand the file.
-FORMAT_VERSION = 1
+_FORMAT_VERSION = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +131,7 @@ class Features:
                 "label_kind": self.label_kind,
             },
             kind="features",
-            format_version=FORMAT_VERSION,
+            format_version=_FORMAT_VERSION,
         )
 
     @classmethod
@@ -157,7 +157,7 @@ class Features:
         tensors, document = load_tensors(
             path,
             kind="features",
-            format_version=FORMAT_VERSION,
+            format_version=_FORMAT_VERSION,
             required=("features", "ids"),
             mapped=("features",) if mapped else (),
         )

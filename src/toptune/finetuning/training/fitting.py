@@ -44,7 +44,7 @@ GRIDS: dict[Mode, tuple[float, ...]] = {
 VALIDATION = 0.2
 
 #: Of checkpoint files; raised by one whenever an older reader would misunderstand the file.
-FORMAT_VERSION = 1
+_FORMAT_VERSION = 1
 
 _Advance = Callable[[int], None]
 
@@ -246,7 +246,7 @@ class Fitting:
         if not self.checkpoint.exists():
             return
         tensors, document = load_tensors(
-            self.checkpoint, kind="checkpoint", format_version=FORMAT_VERSION, required=()
+            self.checkpoint, kind="checkpoint", format_version=_FORMAT_VERSION, required=()
         )
         if document.get("fingerprint") != self.fingerprint:
             raise ModelFileError(
@@ -267,7 +267,7 @@ class Fitting:
             "run": numbers,
         }
         save_tensors(
-            self.checkpoint, tensors, document, kind="checkpoint", format_version=FORMAT_VERSION
+            self.checkpoint, tensors, document, kind="checkpoint", format_version=_FORMAT_VERSION
         )
 
     def _fingerprint(self) -> str:

@@ -19,7 +19,7 @@ from toptune.images import Geometry, Quarantined
 from toptune.runtime.tensor_file import decode_names, encode_names, load_tensors, save_tensors
 
 #: Raised by one whenever an older reader would misunderstand the file.
-FORMAT_VERSION = 1
+FINETUNED_VERSION = 1
 _KIND = "fine-tuned model"
 _WEIGHTS = "network."
 
@@ -59,7 +59,7 @@ def write_trained(path: str | os.PathLike[str], model: TrainedModel) -> None:
             "facts": model.facts,
         },
         kind=_KIND,
-        format_version=FORMAT_VERSION,
+        format_version=FINETUNED_VERSION,
     )
 
 
@@ -72,7 +72,7 @@ def read_trained(path: str | os.PathLike[str]) -> TrainedModel:
         If the file is missing, damaged, of another kind or of another format version.
     """
     tensors, document = load_tensors(
-        path, kind=_KIND, format_version=FORMAT_VERSION, required=("ids",)
+        path, kind=_KIND, format_version=FINETUNED_VERSION, required=("ids",)
     )
     try:
         classes = np.array(document["classes"], dtype=document["classes_dtype"])
