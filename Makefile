@@ -22,10 +22,10 @@ lint: $(VENV)/dev.stamp
 	$(BIN)/mypy
 
 docs: $(VENV)/docs.stamp
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .cache site .mypy_cache .ruff_cache .pytest_cache
 
 # One stamp per extra: an environment is brought up to date when pyproject.toml changes.
 $(VENV)/%.stamp: pyproject.toml

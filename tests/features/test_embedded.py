@@ -85,7 +85,7 @@ def test_load_embedded_photographs_are_recognised(name: str) -> None:
 
 
 def test_load_embedded_padding_and_normalisation_beat_others() -> None:
-    """On 30 views of three photographs; docs/concepts.md has the evidence from 727 pictures."""
+    """On 30 views of three photographs; docs/concepts/networks.md has 727 pictures."""
     chosen = load_embedded("efficientnet_lite0", num_classes=1000)
     symmetric = timm.create_model("efficientnet_lite0")
     symmetric.load_state_dict(chosen.state_dict())

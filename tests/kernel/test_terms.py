@@ -10,7 +10,7 @@ from toptune.kernel import KernelClassifier, KernelRegressor
 
 
 def naive_kernel(x: np.ndarray, z: np.ndarray, kernel: str, bandwidth: float) -> float:
-    """One kernel value from the formulas of docs/concepts.md."""
+    """One kernel value from the formulas of docs/concepts/explanations.md."""
     r = np.sqrt(((x - z) ** 2).sum()) / bandwidth
     p = (x @ z) / bandwidth**2
     return {
