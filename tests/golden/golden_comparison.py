@@ -28,7 +28,7 @@ REORDERED: dict[str, str] = {}
 CLOSE = 1e-6
 #: The same on another machine: for answers of stored models, for fits to stored features, and for
 #: commands, whose features another network engine computes, too.
-ANSWERS, FITS, COMMANDS = 1e-4, 1e-2, 5e-2
+ANSWERS, FITS, COMMANDS = 1e-3, 1e-2, 5e-2
 
 #: Tensors that differ freely between machines: coefficients of nearly dependent centers, and
 #: factors of nearly singular matrices, whose products with others are compared instead.
@@ -41,10 +41,12 @@ _SETTINGS = (
 )
 _LIBRARIES = ("numpy", "scipy", "scikit-learn", "torch", "openvino", "pillow")
 
-#: Values of commands that no two runs share: durations, memory, places and versions.
+#: Values of commands that no two runs share: durations and what follows from them, memory, places
+#: and versions.
 _VOLATILE = {
     *("seconds", "predict_seconds", "total_seconds", "train_seconds", "seconds_to_start"),
-    *("seconds_per_image", "images_per_second", "energy_kwh", "peak_memory"),
+    *("seconds_per_image", "images_per_second", "estimated_seconds", "ratio", "verdict"),
+    *("energy_kwh", "peak_memory"),
     *("versions", "threads", "cache", "cache_megabytes", "engine", "device", "precision"),
 }
 
@@ -172,4 +174,6 @@ def without_volatile(content: Any, key: str = "") -> Any:
         return {name: without_volatile(value, inside or name) for name, value in content.items()}
     if isinstance(content, list):
         return [without_volatile(value, key) for value in content]
+    if key == "energy_kwh" and content is None:  # what measures it is not always installed
+        return "<float>"
     return f"<{type(content).__name__}>" if key in _VOLATILE else content
