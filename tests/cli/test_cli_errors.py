@@ -373,7 +373,7 @@ def test_no_space_for_the_model(
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("toptune.runtime.tensor_file.tempfile.mkstemp", full)
+    monkeypatch.setattr("toptune.runtime.atomic.tempfile.mkstemp", full)
     done = toptune("fit", tree, "-o", out, "--overwrite", "--json")
     assert done.error == f"cannot write {out}: No space left on device"
     assert done.out == ""
