@@ -370,10 +370,14 @@ def test_no_space_for_the_model(
     out = tmp_path / "m.toptune"
     out.write_text("precious")
 
-    def full(*_: object, **__: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    opened = os.open
 
-    monkeypatch.setattr("toptune.runtime.atomic.tempfile.mkstemp", full)
+    def full(path: Any, *rest: Any, **options: Any) -> int:
+        if str(path).startswith(str(out)):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return opened(path, *rest, **options)
+
+    monkeypatch.setattr("os.open", full)
     done = toptune("fit", tree, "-o", out, "--overwrite", "--json")
     assert done.error == f"cannot write {out}: No space left on device"
     assert done.out == ""
