@@ -26,6 +26,7 @@ from toptune.kernel.operators import Rows
 from toptune.kernel.selection.calibration import calibrated_log_loss, fit_temperature
 from toptune.kernel.sharing import SharingClassifier
 from toptune.kernel.stored import restore_solution, stored_arrays, stored_numbers
+from toptune.runtime.deprecation import with_old_methods
 
 Kernel = Literal[
     "gaussian", "laplacian", "matern32", "matern52", "cauchy", "linear", "polynomial", "auto"
@@ -59,6 +60,7 @@ def _unexplained(
     return (error / torch.where(size > 0, size, 1.0)).mean()
 
 
+@with_old_methods
 class KernelClassifier(ClassifierMixin, SharingClassifier):  # type: ignore[misc]
     """Kernel ridge classification whose hyperparameters are chosen by exact leave-one-out.
 
@@ -72,8 +74,8 @@ class KernelClassifier(ClassifierMixin, SharingClassifier):  # type: ignore[misc
     ----------
     kernel : str, default="gaussian"
         "gaussian", "laplacian", "matern32", "matern52", "cauchy", "linear" or "polynomial" (of the
-        third degree); docs/concepts.md has the formulas. "auto" takes the better of "gaussian" and
-        "linear" by leave-one-out.
+        third degree); `toptune.kernel.kernels` has the formulas. "auto" takes the better of
+        "gaussian" and "linear" by leave-one-out.
     bandwidth : float or "auto", default="auto"
         Length scale of the kernel, in the units of the features. "auto" tries multiples of the
         median distance (of the root mean square of the norms for kernels of inner products), on at

@@ -126,6 +126,15 @@ RENAMED: dict[str, str] = {
 METHODS: dict[str, dict[str, str]] = {
     "Backbone": {"groups": "layers"},
     "Features": {"image_groups": "groups"},
+    "KernelClassifier": {
+        "fit_like": "fit_with_centers",
+        "kept_state": "update_state",
+        "merged": "merge",
+        "reselected": "reselect_penalty",
+        "restore_kept": "restore_update_state",
+        "with_samples": "add_samples",
+        "without_samples": "remove_samples",
+    },
 }
 
 # Function, by its qualified name -> old parameter -> the new one. The function is decorated with
